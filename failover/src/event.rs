@@ -1,0 +1,137 @@
+//! The log: decisions, stamped with the state they were made in.
+
+use crate::cluster::{Examined, Hold, Rule, Step, Trigger, Voter};
+use crate::ids::{Epoch, Generation, InstanceId, ServiceId, SystemIdentifier, VoterId};
+use crate::position::Position;
+use crate::time::Timestamp;
+use crate::topology::Topology;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// One entry of the replicated log. A field that a version does not know makes the entry
+/// unreadable to it, and it stops rather than guess (I-28).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// Who proposed it and when; for people.
+    pub stamp: Stamp,
+    /// `baton`, or an operator's name.
+    pub by: String,
+    /// Why, in the words of the decision.
+    pub cause: String,
+    /// What changes.
+    pub change: Change,
+}
+
+/// When and by which voter an event was proposed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stamp {
+    /// Wall time.
+    pub at: Timestamp,
+    /// The voter.
+    pub voter: VoterId,
+    /// Its monotonic clock, in microseconds.
+    pub monotonic_us: u64,
+}
+
+/// What changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Change {
+    /// The declared topology is replaced, if its version is still `expected`.
+    Topology {
+        /// The version it was made from.
+        expected: u64,
+        /// The whole new topology.
+        topology: Box<Topology>,
+    },
+    /// A voter is added or described anew.
+    VoterSet {
+        /// Its number.
+        id: VoterId,
+        /// What it is.
+        voter: Voter,
+    },
+    /// A voter is gone.
+    VoterRemoved {
+        /// Its number.
+        id: VoterId,
+    },
+    /// A change of one service.
+    Service {
+        /// Which.
+        service: ServiceId,
+        /// The state the decision was made in: any difference makes the event without effect.
+        seen: Seen,
+        /// What changes.
+        change: ServiceChange,
+    },
+}
+
+/// The part of a service's state that a decision rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seen {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The step of its open transition.
+    pub step: Option<Step>,
+    /// The generation of its rule.
+    pub generation: Generation,
+}
+
+/// A change of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ServiceChange {
+    /// A transition begins at `step`. With a transition open past its point of no return, it
+    /// supersedes that one.
+    Started {
+        /// What set it off.
+        trigger: Trigger,
+        /// Whom an operator wants.
+        target: Option<InstanceId>,
+        /// Where it enters.
+        step: Step,
+    },
+    /// The open transition leaves its step for the next.
+    StepDone,
+    /// The one event that moves the epoch: the point of no return.
+    PrimaryChosen {
+        /// The new primary.
+        primary: InstanceId,
+        /// Where it stands; the floor of every later choice.
+        position: Option<Position>,
+        /// The rule of the new epoch; its generation is set by `apply`.
+        rule: Rule,
+        /// Everyone examined.
+        examined: Vec<Examined>,
+    },
+    /// The open transition is given up before its point of no return.
+    Aborted,
+    /// The synchronous rule is recorded anew; its generation is set by `apply`.
+    RuleRecorded {
+        /// The rule.
+        rule: Rule,
+    },
+    /// PostgreSQL's identifier of the cluster becomes known.
+    Identified {
+        /// The identifier.
+        system_identifier: SystemIdentifier,
+    },
+    /// A wait for synchronous replication was cancelled.
+    Doubted {
+        /// The primary's WAL end when it was seen.
+        position: Position,
+    },
+    /// A person pauses automation.
+    Held {
+        /// Who, why, since when.
+        hold: Hold,
+    },
+    /// A person lets automation go on, and acknowledges the last automatic failover.
+    Resumed,
+}

@@ -1,0 +1,39 @@
+#![no_std]
+//! The law.
+extern crate alloc;
+
+mod advance;
+pub mod apply;
+pub mod assignment;
+pub mod candidate;
+pub mod cluster;
+pub mod comply;
+pub mod decide;
+pub mod event;
+pub mod ids;
+pub mod lease;
+pub mod lost;
+pub mod policy;
+pub mod position;
+pub mod quorum;
+pub mod report;
+pub mod request;
+mod steady;
+pub mod time;
+pub mod topology;
+pub mod view;
+pub mod what_if;
+pub mod zone;
+
+pub use apply::apply;
+pub use assignment::{Assignment, Role, assignment};
+pub use cluster::Cluster;
+pub use comply::{Action, Local, comply};
+pub use decide::{Finding, Verdict, decide};
+pub use event::Event;
+pub use ids::*;
+pub use report::{Answer, Report};
+pub use request::{Request, Ruling, rule_on};
+pub use time::{Moment, Timestamp};
+pub use view::View;
+pub use zone::{Zone, zone};

@@ -1,0 +1,163 @@
+//! Is the primary lost? Positive evidence acts at once; silence must be waited out, and a live
+//! stream is proof of life.
+
+use crate::cluster::Service;
+use crate::decide::{Finding, finding};
+use crate::ids::{InstanceId, SiteId};
+use crate::report::{Down, Port, Report, Server, Severity};
+use crate::time::Moment;
+use crate::topology::Timing;
+use crate::view::View;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// What the evidence says of a primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing is wrong, or not enough: the findings say what is looked at.
+    No(Vec<Finding>),
+    /// It is lost, and why.
+    Yes(String),
+}
+
+/// Judges the primary of a service.
+#[must_use]
+pub fn judge(
+    service: &Service,
+    primary: &InstanceId,
+    view: &View,
+    timing: &Timing,
+    now: Moment,
+) -> Loss {
+    if let Some(report) = view.fresh(primary, timing.fence_after, now)
+        && let Some(cause) = confessed(service, report)
+    {
+        return Loss::Yes(cause);
+    }
+    let refused = refused_from(service, primary, view, timing, now);
+    if refused.len() >= 2 {
+        let sites: Vec<&str> = refused.iter().map(SiteId::as_str).collect();
+        return Loss::Yes(format!(
+            "{primary}: the ports of agent and PostgreSQL refuse, seen from {}",
+            sites.join(" and ")
+        ));
+    }
+    silent(service, primary, view, timing, now)
+}
+
+/// What the primary's own agent says against it.
+fn confessed(service: &Service, report: &Report) -> Option<String> {
+    let primary = &report.instance;
+    // Before it accepted its epoch it is a candidate on its way, and its server may well be down.
+    let accepted = report.pledge.granted == service.epoch;
+    match &report.server {
+        Server::Down(Down::Crashed) if accepted => {
+            Some(format!("{primary}: PostgreSQL died, says its agent"))
+        }
+        Server::Absent if accepted => Some(format!("{primary}: its data directory is gone")),
+        Server::Refused(why) if accepted => {
+            Some(format!("{primary}: its data directory cannot be used: {why}"))
+        }
+        Server::Absent
+        | Server::Refused(_)
+        | Server::Down(_)
+        | Server::Starting
+        | Server::Recovery { .. }
+        | Server::Writable { .. } => None,
+    }
+}
+
+/// The sites, other than the primary's own, from which both ports were seen to refuse after the
+/// primary was last heard.
+fn refused_from(
+    service: &Service,
+    primary: &InstanceId,
+    view: &View,
+    timing: &Timing,
+    now: Moment,
+) -> BTreeSet<SiteId> {
+    let home = service.site_of(primary);
+    let heard = view.reports.get(primary).map_or(Moment(0), |heard| heard.at);
+    let limit = (timing.heartbeat * 2).max(Duration::from_secs(1));
+    view.knocks
+        .iter()
+        .filter(|((target, from), (at, knock))| {
+            target == primary
+                && Some(from) != home
+                && *at > heard
+                && now.since(*at) < limit
+                && knock.agent == Port::Refused
+                && knock.postgres == Port::Refused
+        })
+        .map(|((_, from), _)| from.clone())
+        .collect()
+}
+
+fn silent(
+    service: &Service,
+    primary: &InstanceId,
+    view: &View,
+    timing: &Timing,
+    now: Moment,
+) -> Loss {
+    let silence = view.silence(primary, now);
+    if silence < timing.suspect_after {
+        let severity =
+            if silence > timing.heartbeat * 3 { Severity::Warning } else { Severity::Info };
+        return Loss::No(vec![finding(
+            "primary-heard",
+            severity,
+            Some(primary),
+            format!(
+                "heard {} ms ago; silence counts as loss after {} ms",
+                silence.as_millis(),
+                timing.suspect_after.as_millis()
+            ),
+        )]);
+    }
+    // A stream that lives, or lived a moment ago, is proof of life: while the primary's commits
+    // were acknowledged it may serve readers, and does so for up to `fence_after` longer.
+    let sign = now.since(view.signs.get(primary).copied().unwrap_or(view.since));
+    if sign < timing.suspect_after {
+        let streams = streams_from(service, primary, view);
+        return Loss::No(vec![finding(
+            "primary-streams",
+            Severity::Blocks,
+            Some(primary),
+            format!(
+                "not heard for {} ms, but {} received from it {} ms ago: its agent or the way to \
+                 it is lost, the database lives; `baton switchover` moves it in order",
+                silence.as_millis(),
+                streams.unwrap_or("a standby"),
+                sign.as_millis()
+            ),
+        )]);
+    }
+    Loss::Yes(format!(
+        "{primary}: silent for {} ms, and no standby has received from it for {} ms",
+        silence.as_millis(),
+        sign.as_millis()
+    ))
+}
+
+fn streams_from<'a>(
+    service: &'a Service,
+    primary: &InstanceId,
+    view: &View,
+) -> Option<&'a str> {
+    service
+        .spec
+        .instances
+        .keys()
+        .find(|standby| {
+            view.reports
+                .get(*standby)
+                .and_then(|heard| heard.report.receiver.as_ref())
+                .is_some_and(|receiver| receiver.streaming && receiver.upstream == *primary)
+        })
+        .map(InstanceId::as_str)
+}

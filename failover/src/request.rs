@@ -1,0 +1,312 @@
+//! What operators may ask for, and the ruling on it.
+
+use crate::apply::in_use;
+use crate::cluster::{Cluster, Hold, Step, Trigger, Voter};
+use crate::decide::{Case, Finding, finding};
+use crate::event::{Change, ServiceChange};
+use crate::ids::{InstanceId, ServiceId, VoterId};
+use crate::quorum;
+use crate::report::Severity;
+use crate::steady;
+use crate::time::{Moment, Timestamp};
+use crate::topology::Topology;
+use crate::view::View;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Replace the topology, if its version is still `expected`.
+    Apply {
+        /// The version that the new one was made from.
+        expected: u64,
+        /// The new topology.
+        topology: Box<Topology>,
+    },
+    /// A planned change of primary.
+    Switchover {
+        /// Of which service.
+        service: ServiceId,
+        /// To whom; `None`: the best candidate.
+        to: Option<InstanceId>,
+        /// Why, for the record.
+        reason: String,
+    },
+    /// Declare the primary lost and fail over now.
+    Failover {
+        /// Of which service.
+        service: ServiceId,
+        /// Why, for the record.
+        reason: String,
+    },
+    /// Pause automation.
+    Hold {
+        /// Of which service.
+        service: ServiceId,
+        /// Why.
+        reason: String,
+    },
+    /// Let automation go on, and acknowledge the last automatic failover.
+    Resume {
+        /// Of which service.
+        service: ServiceId,
+        /// Why.
+        reason: String,
+    },
+    /// Add a voter to the group.
+    AddVoter {
+        /// Its number: never used before.
+        id: VoterId,
+        /// What it is.
+        voter: Voter,
+    },
+    /// Take a voter out of the group.
+    RemoveVoter {
+        /// Its number.
+        id: VoterId,
+    },
+}
+
+/// The answer of the law.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Propose this.
+    Granted {
+        /// The change.
+        change: Change,
+        /// Its cause, in words.
+        cause: String,
+    },
+    /// Nothing changes; why not, the first reason first.
+    Refused(Vec<Finding>),
+}
+
+/// Judges an operator's request by the same law as everything else.
+#[must_use]
+pub fn rule_on(
+    cluster: &Cluster,
+    view: &View,
+    request: &Request,
+    (by, at): (&str, Timestamp),
+    now: Moment,
+) -> Ruling {
+    match request {
+        Request::Apply { expected, topology } => rule_on_topology(cluster, *expected, topology),
+        Request::AddVoter { id, voter } => add_voter(cluster, *id, voter),
+        Request::RemoveVoter { id } => remove_voter(cluster, *id),
+        Request::Switchover { service, to, reason } => {
+            on_service(cluster, view, service, now, |case| {
+                switchover(case, to.as_ref()).map(|target| {
+                    let change = ServiceChange::Started {
+                        trigger: Trigger::Switchover,
+                        target: Some(target),
+                        step: Step::Quiesce,
+                    };
+                    (change, reason.clone())
+                })
+            })
+        }
+        Request::Failover { service, reason } => on_service(cluster, view, service, now, |case| {
+            let findings = unready(case, false);
+            if findings.is_empty() {
+                let change = ServiceChange::Started {
+                    trigger: Trigger::Failover,
+                    target: None,
+                    step: Step::Seal,
+                };
+                Ok((change, reason.clone()))
+            } else {
+                Err(findings)
+            }
+        }),
+        Request::Hold { service, reason } => on_service(cluster, view, service, now, |_| {
+            let hold = Hold { by: by.to_string(), reason: reason.clone(), since: at };
+            Ok((ServiceChange::Held { hold }, reason.clone()))
+        }),
+        Request::Resume { service, reason } => on_service(cluster, view, service, now, |case| {
+            if case.service.hold.is_none() && case.service.unacknowledged.is_none() {
+                return Err(vec![finding(
+                    "hold",
+                    Severity::Info,
+                    None,
+                    "nothing is on hold and nothing waits to be acknowledged",
+                )]);
+            }
+            Ok((ServiceChange::Resumed, reason.clone()))
+        }),
+    }
+}
+
+type Judged = Result<(ServiceChange, String), Vec<Finding>>;
+
+fn refuse(check: &str, text: impl Into<String>) -> Ruling {
+    Ruling::Refused(vec![finding(check, Severity::Blocks, None, text)])
+}
+
+fn on_service(
+    cluster: &Cluster,
+    view: &View,
+    id: &ServiceId,
+    now: Moment,
+    judge: impl FnOnce(&Case<'_>) -> Judged,
+) -> Ruling {
+    let Some(service) = cluster.services.get(id) else {
+        let names: Vec<&str> = cluster.services.keys().map(ServiceId::as_str).collect();
+        return refuse("service", format!("no service `{id}`; there are: {}", names.join(", ")));
+    };
+    let case = Case { cluster, id, service, view, timing: &cluster.topology.timing, now };
+    match judge(&case) {
+        Ok((change, cause)) => {
+            Ruling::Granted { change: crate::decide::stamped(id, service, change), cause }
+        }
+        Err(findings) => Ruling::Refused(findings),
+    }
+}
+
+/// What stands in the way of any change of primary that a person asks for.
+fn unready(case: &Case<'_>, planned: bool) -> Vec<Finding> {
+    if let Some(open) = &case.service.transition {
+        return vec![finding(
+            "transition-open",
+            Severity::Blocks,
+            None,
+            format!("transition {} is at {}; wait until it is done", open.id, open.step.name()),
+        )];
+    }
+    if case.service.primary.is_none() {
+        return vec![finding("primary", Severity::Blocks, None, "there is no primary yet")];
+    }
+    if planned { vec![] } else { steady::infeasible(case, false) }
+}
+
+fn switchover(case: &Case<'_>, to: Option<&InstanceId>) -> Result<InstanceId, Vec<Finding>> {
+    let mut findings = unready(case, true);
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    let service = case.service;
+    let streams = |id: &InstanceId| {
+        case.service
+            .primary
+            .as_ref()
+            .and_then(|primary| case.view.fresh(primary, case.timing.suspect_after, case.now))
+            .is_some_and(|report| {
+                report.streams.iter().any(|s| s.instance == *id && s.streaming && s.caught_up)
+            })
+    };
+    let home = service.primary.as_ref().and_then(|primary| service.site_of(primary));
+    let target = to.cloned().or_else(|| {
+        let fits = |id: &&InstanceId| {
+            service.rule.instances.contains(*id) && service.site_of(id) != home && streams(id)
+        };
+        service.spec.preference.iter().find(fits).cloned()
+    });
+    let block = |check: &str, id: Option<&InstanceId>, text: String| {
+        finding(check, Severity::Blocks, id, text)
+    };
+    let Some(target) = target else {
+        findings.push(block(
+            "candidate",
+            None,
+            "no synchronous standby in another site is caught up; name one with --to, or see \
+             `baton status`"
+                .to_string(),
+        ));
+        return Err(findings);
+    };
+    if service.primary.as_ref() == Some(&target) {
+        findings.push(block("candidate", Some(&target), "it is the primary already".to_string()));
+    } else if !service.spec.instances.contains_key(&target) {
+        let names: Vec<&str> = service.spec.instances.keys().map(InstanceId::as_str).collect();
+        let text = format!("no such instance; there are: {}", names.join(", "));
+        findings.push(block("candidate", Some(&target), text));
+    } else if !service.rule.instances.contains(&target) {
+        let text = format!(
+            "it is not in the synchronous rule ({}), so it may lack acknowledged commits",
+            quorum::describe(&service.rule)
+        );
+        findings.push(block("candidate", Some(&target), text));
+    } else if !streams(&target) {
+        let text = "it does not stream from the primary, or is not caught up".to_string();
+        findings.push(block("candidate", Some(&target), text));
+    }
+    findings.extend(steady::infeasible(case, false));
+    if findings.is_empty() { Ok(target) } else { Err(findings) }
+}
+
+fn rule_on_topology(cluster: &Cluster, expected: u64, topology: &Topology) -> Ruling {
+    if expected != cluster.topology_version {
+        return refuse(
+            "topology-version",
+            format!(
+                "made from version {expected}, but the cluster is at {}; look at `baton plan` and \
+                 apply again",
+                cluster.topology_version
+            ),
+        );
+    }
+    if let Err(problems) = crate::policy::validate(topology) {
+        let findings = problems
+            .into_iter()
+            .map(|problem| {
+                let text = format!("{}: {}", problem.key, problem.text);
+                finding("topology", Severity::Blocks, None, text)
+            })
+            .collect();
+        return Ruling::Refused(findings);
+    }
+    for (id, service) in &cluster.services {
+        let Some(spec) = topology.services.get(id) else {
+            if service.primary.is_some() {
+                return refuse("topology", format!("service {id} has a primary: it is in use"));
+            }
+            continue;
+        };
+        if let Some(used) =
+            in_use(service).into_iter().find(|instance| !spec.instances.contains_key(instance))
+        {
+            return refuse(
+                "topology",
+                format!(
+                    "instance {used} of service {id} is the primary or counts in the synchronous \
+                     rule; switch over away from it, or stop it and wait until the rule has let \
+                     it go, then apply again"
+                ),
+            );
+        }
+    }
+    let change = Change::Topology { expected, topology: Box::new(topology.clone()) };
+    Ruling::Granted { change, cause: String::new() }
+}
+
+fn add_voter(cluster: &Cluster, id: VoterId, voter: &Voter) -> Ruling {
+    if id.0 == 0 || cluster.voters.contains_key(&id) {
+        return refuse("voter", format!("voter number {id} is taken; use one never used before"));
+    }
+    let clash = cluster
+        .voters
+        .values()
+        .any(|other| other.name == voter.name || other.address == voter.address);
+    if clash {
+        return refuse("voter", format!("{} or its address is a voter already", voter.name));
+    }
+    let change = Change::VoterSet { id, voter: voter.clone() };
+    Ruling::Granted { change, cause: String::from("added by an operator") }
+}
+
+fn remove_voter(cluster: &Cluster, id: VoterId) -> Ruling {
+    if !cluster.voters.contains_key(&id) {
+        return refuse("voter", format!("there is no voter {id}"));
+    }
+    if cluster.voters.len() <= 1 {
+        return refuse("voter", "the last voter cannot be removed");
+    }
+    let change = Change::VoterRemoved { id };
+    Ruling::Granted { change, cause: String::from("removed by an operator") }
+}

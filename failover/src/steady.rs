@@ -1,0 +1,340 @@
+//! No transition is open: is the primary there, and is the synchronous rule as it should be?
+
+use crate::cluster::{Step, Trigger};
+use crate::decide::{Case, Finding, Opinion, finding};
+use crate::event::ServiceChange;
+use crate::ids::{Epoch, InstanceId};
+use crate::lost::{self, Loss};
+use crate::quorum::{self, Wish};
+use crate::report::{Report, Server, Severity};
+use crate::topology::OnLastCopy;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+pub(crate) fn steady(case: &Case<'_>) -> Opinion {
+    let Some(primary) = &case.service.primary else { return bootstrap(case) };
+    match lost::judge(case.service, primary, case.view, case.timing, case.now) {
+        Loss::Yes(cause) => fail_over(case, cause),
+        Loss::No(mut findings) => {
+            let mut opinion = keep(case, primary);
+            findings.append(&mut opinion.findings);
+            Opinion { change: opinion.change, findings }
+        }
+    }
+}
+
+/// A service's first primary. Only when every declared instance says that it has no data: a
+/// cluster is never initialised beside one that exists (L-10).
+fn bootstrap(case: &Case<'_>) -> Opinion {
+    let mut missing = Vec::new();
+    for instance in case.service.spec.instances.keys() {
+        match case.view.fresh(instance, case.timing.suspect_after, case.now) {
+            None => missing.push(finding(
+                "bootstrap",
+                Severity::Blocks,
+                Some(instance),
+                "its agent has not reported; the first primary is chosen once all have",
+            )),
+            Some(report) => missing.extend(holds_data(instance, report)),
+        }
+    }
+    if !missing.is_empty() || case.service.spec.instances.is_empty() {
+        return Opinion::wait(missing);
+    }
+    if let Some(hold) = held(case) {
+        return Opinion::wait(vec![hold]);
+    }
+    Opinion::propose(
+        ServiceChange::Started { trigger: Trigger::Bootstrap, target: None, step: Step::Seal },
+        "every instance reports an empty data directory",
+    )
+}
+
+fn holds_data(instance: &InstanceId, report: &Report) -> Option<Finding> {
+    let empty = report.server == Server::Absent
+        && report.system_identifier.is_none()
+        && report.pledge.granted == Epoch(0);
+    (!empty).then(|| {
+        finding(
+            "bootstrap",
+            Severity::Blocks,
+            Some(instance),
+            "it already holds data or a promise; baton does not initialise a service beside \
+             existing data. Move its data and run directories away if they are not needed",
+        )
+    })
+}
+
+fn held(case: &Case<'_>) -> Option<Finding> {
+    let hold = case.service.hold.as_ref()?;
+    Some(finding(
+        "hold",
+        Severity::Blocks,
+        None,
+        format!(
+            "automation is on hold by {}: {}; `baton resume {}` ends it",
+            hold.by, hold.reason, case.id
+        ),
+    ))
+}
+
+/// At most one automatic failover a window until a person acknowledged it (I-25).
+fn braked(case: &Case<'_>) -> Option<Finding> {
+    let (transition, since) = case.view.unacknowledged.get(case.id)?;
+    let age = case.now.since(*since);
+    (age < case.timing.failover_window).then(|| {
+        finding(
+            "failover-window",
+            Severity::Blocks,
+            None,
+            format!(
+                "the automatic failover of transition {transition} is not acknowledged; the next \
+                 is allowed in {} s, or at once after `baton resume {}`",
+                (case.timing.failover_window - age).as_secs(),
+                case.id
+            ),
+        )
+    })
+}
+
+/// What holds automation back.
+pub(crate) fn bars(case: &Case<'_>) -> Vec<Finding> {
+    held(case).into_iter().chain(braked(case)).collect()
+}
+
+fn fail_over(case: &Case<'_>, cause: String) -> Opinion {
+    let mut findings =
+        vec![finding("primary-lost", Severity::Warning, case.service.primary.as_ref(), &*cause)];
+    let bars: Vec<Finding> = bars(case).into_iter().chain(infeasible(case, true)).collect();
+    if bars.is_empty() {
+        let started =
+            ServiceChange::Started { trigger: Trigger::PrimaryLost, target: None, step: Step::Seal };
+        return Opinion { change: Some((started, cause)), findings };
+    }
+    findings.splice(0..0, bars);
+    Opinion::wait(findings)
+}
+
+/// Why moving away from the primary could not succeed now, as far as can be known before sealing.
+pub(crate) fn infeasible(case: &Case<'_>, automatic: bool) -> Vec<Finding> {
+    let rule = &case.service.rule;
+    let Some(needed) = quorum::needed(rule) else {
+        return vec![finding(
+            "single-copy",
+            Severity::Blocks,
+            None,
+            "the service runs on a single copy: no other instance is known to hold every \
+             acknowledged commit",
+        )];
+    };
+    let (able, missing): (Vec<&InstanceId>, Vec<&InstanceId>) =
+        rule.instances.iter().partition(|instance| can_seal(case, instance));
+    let mut findings = Vec::new();
+    if able.len() < needed {
+        let names: Vec<&str> = missing.iter().map(|instance| instance.as_str()).collect();
+        findings.push(finding(
+            "seal-quorum",
+            Severity::Blocks,
+            None,
+            format!(
+                "{needed} of the rule's {} must be sealed to be sure of every acknowledged \
+                 commit, {} can be; missing: {}",
+                rule.instances.len(),
+                able.len(),
+                names.join(", ")
+            ),
+        ));
+    }
+    let block = case.service.spec.on_last_copy == OnLastCopy::Block;
+    let acknowledgers = able_beside_primary(case).saturating_sub(1);
+    if automatic && block && acknowledgers < case.service.spec.required as usize {
+        findings.push(finding(
+            "last-copy",
+            Severity::Blocks,
+            None,
+            format!(
+                "after a failover {acknowledgers} standbys would be left and {} are required, so \
+                 commits would wait; `on_last_copy = \"block\"` keeps the service where it is. \
+                 `baton failover {}` moves it all the same",
+                case.service.spec.required, case.id
+            ),
+        ));
+    }
+    findings
+}
+
+fn able_beside_primary(case: &Case<'_>) -> usize {
+    let primary = case.service.primary.as_ref();
+    case.service
+        .spec
+        .instances
+        .keys()
+        .filter(|instance| Some(*instance) != primary && can_seal(case, instance))
+        .count()
+}
+
+/// Whether an instance was heard lately and has a server that can be sealed.
+pub(crate) fn can_seal(case: &Case<'_>, instance: &InstanceId) -> bool {
+    case.view
+        .fresh(instance, case.timing.suspect_after, case.now)
+        .is_some_and(|report| match &report.server {
+            Server::Recovery { .. } | Server::Starting => true,
+            Server::Absent | Server::Refused(_) | Server::Down(_) | Server::Writable { .. } => false,
+        })
+}
+
+/// The primary lives: what is to be recorded, and is the rule as it should be?
+fn keep(case: &Case<'_>, primary: &InstanceId) -> Opinion {
+    let Some(report) = case.view.fresh(primary, case.timing.suspect_after, case.now) else {
+        return Opinion::wait(vec![finding(
+            "primary-report",
+            Severity::Warning,
+            Some(primary),
+            "no report since this leader was elected",
+        )]);
+    };
+    if let (None, Some(system_identifier)) =
+        (case.service.system_identifier, report.system_identifier)
+    {
+        return Opinion::propose(ServiceChange::Identified { system_identifier }, "first report");
+    }
+    if let Some(position) = &report.doubt
+        && !case.service.doubts.iter().any(|doubt| doubt.position == *position)
+    {
+        return Opinion::propose(
+            ServiceChange::Doubted { position: position.clone() },
+            format!("PostgreSQL's log on {primary} says so; no instance below it is promoted"),
+        );
+    }
+    if report.pledge.granted != case.service.epoch {
+        return Opinion::wait(vec![finding(
+            "epoch-accepted",
+            Severity::Warning,
+            Some(primary),
+            format!("has not accepted epoch {} yet", case.service.epoch),
+        )]);
+    }
+    rule(case, report)
+}
+
+fn rule(case: &Case<'_>, report: &Report) -> Opinion {
+    let wish = wish(case, report);
+    let mut findings = shortfalls(case, &wish);
+    let Some(next) = quorum::next(&case.service.rule, &wish) else {
+        return Opinion::wait(findings);
+    };
+    if let Some(hold) = held(case) {
+        findings.push(hold);
+        return Opinion::wait(findings);
+    }
+    let cause = reason(case, &wish);
+    Opinion { change: Some((ServiceChange::RuleRecorded { rule: next }, cause)), findings }
+}
+
+fn reason(case: &Case<'_>, wish: &Wish) -> String {
+    let rule = &case.service.rule.enforce.instances;
+    let joins: Vec<&str> = wish.eligible.difference(rule).map(InstanceId::as_str).collect();
+    let lost: Vec<&str> = wish.lost.intersection(rule).map(InstanceId::as_str).collect();
+    match (joins.is_empty(), lost.is_empty()) {
+        (false, _) => format!("{} streams and is caught up", joins.join(", ")),
+        (true, false) => format!("{} has stopped streaming", lost.join(", ")),
+        (true, true) => String::from("PostgreSQL is proven to enforce it"),
+    }
+}
+
+/// Who counts and who is lost. Standbys outside the primary's site count; those beside it only
+/// when nobody is left outside, for the loss of that site must not take the last commit with it.
+fn wish(case: &Case<'_>, report: &Report) -> Wish {
+    let service = case.service;
+    let home = service.site_of(&report.instance);
+    let outside = |id: &&InstanceId| service.site_of(id) != home;
+    let caught_up: BTreeSet<InstanceId> =
+        service.spec.instances.keys().filter(|id| is_eligible(case, report, id)).cloned().collect();
+    let gone: BTreeSet<InstanceId> =
+        service.rule.enforce.instances.iter().filter(|id| is_lost(case, id)).cloned().collect();
+    let outer: BTreeSet<InstanceId> = caught_up.iter().filter(outside).cloned().collect();
+    let stays_outside =
+        service.rule.enforce.instances.iter().any(|id| outside(&id) && !gone.contains(id));
+    let (eligible, lost) = if outer.is_empty() && !stays_outside {
+        (caught_up, gone)
+    } else {
+        let inner = service.rule.enforce.instances.iter().filter(|id| !outside(id)).cloned();
+        (outer, gone.into_iter().chain(inner).collect())
+    };
+    Wish {
+        eligible,
+        lost,
+        required: service.spec.required,
+        on_last: service.spec.on_last_copy,
+        proven: report.enforced == Some(service.rule.generation),
+    }
+}
+
+/// Earned, not appointed: it streams from this primary, on its timeline, and has flushed what the
+/// primary had one heartbeat earlier; and its own agent says the same.
+fn is_eligible(case: &Case<'_>, primary: &Report, id: &InstanceId) -> bool {
+    let streams = primary
+        .streams
+        .iter()
+        .any(|stream| stream.instance == *id && stream.streaming && stream.caught_up);
+    let own = case.view.fresh(id, case.timing.suspect_after, case.now).is_some_and(|report| {
+        report.system_identifier == primary.system_identifier
+            && report.pledge.sealed < case.service.epoch
+            && report.receiver.as_ref().is_some_and(|receiver| {
+                receiver.streaming && receiver.upstream == primary.instance
+            })
+    });
+    streams && own
+}
+
+/// Missing from the primary's streams for as long as counts as loss.
+fn is_lost(case: &Case<'_>, id: &InstanceId) -> bool {
+    !case.service.spec.instances.contains_key(id)
+        || case
+            .view
+            .missing
+            .get(id)
+            .is_some_and(|since| case.now.since(*since) >= case.timing.suspect_after)
+}
+
+/// What is not as it should be with the rule, for people.
+fn shortfalls(case: &Case<'_>, wish: &Wish) -> Vec<Finding> {
+    let service = case.service;
+    let mut findings: Vec<Finding> = service
+        .rule
+        .enforce
+        .instances
+        .iter()
+        .filter(|id| case.view.missing.contains_key(*id))
+        .map(|id| {
+            finding("standby-streams", Severity::Warning, Some(id), "does not stream from the primary")
+        })
+        .collect();
+    if service.rule.enforce.required == 0 {
+        findings.push(finding(
+            "single-copy",
+            Severity::Warning,
+            None,
+            "commits do not wait for any standby: the loss of the primary loses commits",
+        ));
+    } else if !service.is_site_safe() {
+        findings.push(finding(
+            "site-safe",
+            Severity::Warning,
+            None,
+            "a commit may be acknowledged by the primary's own site alone",
+        ));
+    }
+    if !wish.proven {
+        findings.push(finding(
+            "rule-proven",
+            Severity::Info,
+            service.primary.as_ref(),
+            "PostgreSQL is not yet proven to enforce the newest rule",
+        ));
+    }
+    findings
+}

@@ -1,0 +1,166 @@
+//! What this Raft leader has heard since it was elected. Forgotten at the next election.
+
+use crate::cluster::{Cluster, Step};
+use crate::ids::{Epoch, InstanceId, NameServerId, ServiceId, SiteId, TransitionId};
+use crate::report::{Knock, NameServerAnswer, Observation, Report};
+use crate::time::Moment;
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+/// A leader's evidence, each datum with the instant it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// When this leader was elected: silence counts from here at the earliest.
+    pub since: Moment,
+    /// The newest report of each instance.
+    pub reports: BTreeMap<InstanceId, Heard>,
+    /// The newest knock at each instance from each site.
+    pub knocks: BTreeMap<(InstanceId, SiteId), (Moment, Knock)>,
+    /// The newest answer of each name server, asked over the network.
+    pub name_servers: BTreeMap<NameServerId, (Moment, NameServerAnswer)>,
+    /// The version that each name server told over its own connection.
+    pub follows: BTreeMap<NameServerId, (Moment, u32)>,
+    /// Since when each standby of a rule is missing from its primary's streams.
+    pub missing: BTreeMap<InstanceId, Moment>,
+    /// The newest sign of life of each primary through any standby's stream, also of streams that
+    /// have ended since: while one is young the primary may still serve readers (layer 3).
+    pub signs: BTreeMap<InstanceId, Moment>,
+    /// Since when each service has an automatic failover that nobody acknowledged.
+    pub unacknowledged: BTreeMap<ServiceId, (TransitionId, Moment)>,
+    /// Since when each service is in its epoch and step, as far as this leader saw it.
+    pub steps: BTreeMap<ServiceId, (Epoch, Option<Step>, Moment)>,
+}
+
+/// A report and when it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// When it arrived at the leader.
+    pub at: Moment,
+    /// What it says.
+    pub report: Report,
+}
+
+impl View {
+    /// A new leader has no evidence.
+    #[must_use]
+    pub fn new(now: Moment) -> Self {
+        Self {
+            since: now,
+            reports: BTreeMap::new(),
+            knocks: BTreeMap::new(),
+            name_servers: BTreeMap::new(),
+            follows: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            signs: BTreeMap::new(),
+            unacknowledged: BTreeMap::new(),
+            steps: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in a report. One that is older than the newest of the same run is dropped.
+    pub fn hear(&mut self, cluster: &Cluster, report: Report, now: Moment) {
+        let newer = self.reports.get(&report.instance).is_none_or(|heard| {
+            heard.report.run != report.run || heard.report.sequence < report.sequence
+        });
+        if !newer {
+            return;
+        }
+        let id = report.instance.clone();
+        self.track_streams(cluster, &report, now);
+        if let Some(receiver) = report.receiver.as_ref().filter(|receiver| receiver.streaming) {
+            let at = now.before(receiver.age);
+            let sign = self.signs.entry(receiver.upstream.clone()).or_insert(at);
+            *sign = at.max(*sign);
+        }
+        if let Some(knock) = report.knock.clone() {
+            self.knock(knock, now);
+        }
+        self.reports.insert(id, Heard { at: now, report });
+    }
+
+    /// Takes in what a voter saw itself.
+    pub fn observe(&mut self, observation: Observation, now: Moment) {
+        match observation {
+            Observation::Knocked(knock) => self.knock(knock, now),
+            Observation::Asked { server, answer } => {
+                self.name_servers.insert(server, (now, answer));
+            }
+            Observation::Follows { server, version } => {
+                self.follows.insert(server, (now, version));
+            }
+        }
+    }
+
+    fn knock(&mut self, knock: Knock, now: Moment) {
+        let at = now.before(knock.age);
+        self.knocks.insert((knock.target.clone(), knock.from.clone()), (at, knock));
+    }
+
+    /// Notes since when each service stands where it stands; called before every decision.
+    pub fn follow(&mut self, cluster: &Cluster, now: Moment) {
+        for (id, service) in &cluster.services {
+            let stand = (service.epoch, service.step());
+            match self.steps.get(id) {
+                Some((epoch, step, _)) if (*epoch, *step) == stand => {}
+                Some(_) | None => {
+                    self.steps.insert(id.clone(), (stand.0, stand.1, now));
+                }
+            }
+        }
+        self.steps.retain(|id, _| cluster.services.contains_key(id));
+        for (id, service) in &cluster.services {
+            match (service.unacknowledged, self.unacknowledged.get(id)) {
+                (None, _) => {
+                    self.unacknowledged.remove(id);
+                }
+                (Some(transition), Some((known, _))) if transition == *known => {}
+                (Some(transition), _) => {
+                    self.unacknowledged.insert(id.clone(), (transition, now));
+                }
+            }
+        }
+    }
+
+    /// The report of an instance, if it is not older than `limit`.
+    #[must_use]
+    pub fn fresh(&self, instance: &InstanceId, limit: Duration, now: Moment) -> Option<&Report> {
+        self.reports
+            .get(instance)
+            .filter(|heard| now.since(heard.at) < limit)
+            .map(|heard| &heard.report)
+    }
+
+    /// How long this leader has seen a service in its present step.
+    #[must_use]
+    pub fn in_step(&self, service: &ServiceId, now: Moment) -> Duration {
+        self.steps.get(service).map_or(Duration::ZERO, |(_, _, since)| now.since(*since))
+    }
+
+    /// When a service entered its present step, as far as this leader saw it.
+    #[must_use]
+    pub fn step_began(&self, service: &ServiceId) -> Option<Moment> {
+        self.steps.get(service).map(|(_, _, since)| *since)
+    }
+
+    /// How long ago an instance was last heard; since the election when it never was.
+    #[must_use]
+    pub fn silence(&self, instance: &InstanceId, now: Moment) -> Duration {
+        now.since(self.reports.get(instance).map_or(self.since, |heard| heard.at))
+    }
+
+    fn track_streams(&mut self, cluster: &Cluster, report: &Report, now: Moment) {
+        let Some(service) = cluster.services.get(&report.service) else { return };
+        if service.primary.as_ref() != Some(&report.instance) {
+            return;
+        }
+        for instance in service.spec.instances.keys() {
+            let streams =
+                report.streams.iter().any(|stream| stream.instance == *instance && stream.streaming);
+            if streams {
+                self.missing.remove(instance);
+            } else {
+                self.missing.entry(instance.clone()).or_insert(now);
+            }
+        }
+    }
+}
