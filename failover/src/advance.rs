@@ -94,6 +94,14 @@ fn seal(case: &Case<'_>, transition: &Transition) -> Opinion {
     if let Some(straggler) = straggler(case, transition, &sealed) {
         return waiting("seal-settle", Some(&straggler), "still sealing, and might stand further");
     }
+    if let Some(former) = still_serving(case, transition) {
+        return waiting(
+            "former-fenced",
+            Some(&former),
+            "it may still answer readers: waiting until it says that it is down, its ports \
+             refuse, or its lease has run out",
+        );
+    }
     let clean = clean_end(case, transition);
     let floor = clean.as_ref().or(service.floor.as_ref());
     let choice = candidate::choose(service, &sealed, floor, transition.target.as_ref());
@@ -173,6 +181,15 @@ fn straggler(
         transition.from.as_ref() != Some(*id) && !sealed.contains_key(*id) && can_seal(case, id)
     };
     case.service.spec.instances.keys().find(candidate).cloned()
+}
+
+/// The former primary, while it may still answer readers. From `Seal` on it is granted no lease
+/// and its commits are not acknowledged, so this lasts no longer than `suspect_after`.
+fn still_serving(case: &Case<'_>, transition: &Transition) -> Option<InstanceId> {
+    let former = transition.from.as_ref()?;
+    let waited = case.view.in_step(case.id, case.now) >= case.timing.suspect_after;
+    let gone = lost::serves_nobody(case.service, former, case.view, case.timing, case.now);
+    (!waited && !gone).then(|| former.clone())
 }
 
 /// Where the former primary of a planned change stopped: nobody behind it is promoted.
@@ -337,6 +354,9 @@ fn forward(case: &Case<'_>, transition: &Transition) -> Opinion {
     let Some(report) = primary_report(case) else {
         return waiting("primary-report", Some(primary), "waiting for its report");
     };
+    if let Some(identified) = crate::steady::identify(case, report) {
+        return identified;
+    }
     match transition.step {
         Step::Promote => promoted(case, primary, report),
         Step::Prove => proven(case, primary, report),

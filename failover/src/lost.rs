@@ -49,6 +49,25 @@ pub fn judge(
     silent(service, primary, view, timing, now)
 }
 
+/// Whether the former primary is known to answer no reader any more: its agent says that nothing
+/// of it runs, its ports refuse, or every proof it may still hold has run out (layer 3). Writes
+/// are safe without this; readers are not.
+#[must_use]
+pub fn serves_nobody(
+    service: &Service,
+    former: &InstanceId,
+    view: &View,
+    timing: &Timing,
+    now: Moment,
+) -> bool {
+    let down = view.fresh(former, timing.fence_after, now).is_some_and(|report| {
+        matches!(report.server, Server::Down(_) | Server::Absent | Server::Refused(_))
+    });
+    let sign = view.signs.get(former).copied().unwrap_or(view.since);
+    let run_out = view.silence(former, now).min(now.since(sign)) >= timing.suspect_after;
+    down || run_out || refused_from(service, former, view, timing, now).len() >= 2
+}
+
 /// What the primary's own agent says against it.
 fn confessed(service: &Service, report: &Report) -> Option<String> {
     let primary = &report.instance;

@@ -186,6 +186,15 @@ pub(crate) fn can_seal(case: &Case<'_>, instance: &InstanceId) -> bool {
         })
 }
 
+/// The cluster's identifier, recorded as soon as its first primary tells it: without it nobody
+/// else's data can be told from a stranger's.
+pub(crate) fn identify(case: &Case<'_>, report: &Report) -> Option<Opinion> {
+    let system_identifier = report.system_identifier?;
+    case.service.system_identifier.is_none().then(|| {
+        Opinion::propose(ServiceChange::Identified { system_identifier }, "first report")
+    })
+}
+
 /// The primary lives: what is to be recorded, and is the rule as it should be?
 fn keep(case: &Case<'_>, primary: &InstanceId) -> Opinion {
     let Some(report) = case.view.fresh(primary, case.timing.suspect_after, case.now) else {
@@ -196,10 +205,8 @@ fn keep(case: &Case<'_>, primary: &InstanceId) -> Opinion {
             "no report since this leader was elected",
         )]);
     };
-    if let (None, Some(system_identifier)) =
-        (case.service.system_identifier, report.system_identifier)
-    {
-        return Opinion::propose(ServiceChange::Identified { system_identifier }, "first report");
+    if let Some(identified) = identify(case, report) {
+        return identified;
     }
     if let Some(position) = &report.doubt
         && !case.service.doubts.iter().any(|doubt| doubt.position == *position)

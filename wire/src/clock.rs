@@ -1,0 +1,35 @@
+//! The only place that reads a clock.
+
+use failover::time::{Moment, Timestamp};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
+
+/// The monotonic clock that also counts suspended time (`CLOCK_BOOTTIME`), in microseconds: a
+/// lease must not outlive a laptop lid. Comparable between the processes of one boot only.
+pub fn now() -> Moment {
+    let read = read(ClockId::CLOCK_BOOTTIME);
+    let seconds = u64::try_from(read.tv_sec()).unwrap_or(0);
+    let micros = u64::try_from(read.tv_nsec() / 1_000).unwrap_or(0);
+    Moment(seconds.saturating_mul(1_000_000).saturating_add(micros))
+}
+
+/// The wall clock, in milliseconds since 1970-01-01 UTC: for audit, reports and certificates,
+/// never for a decision (I-23).
+pub fn wall() -> Timestamp {
+    let read = read(ClockId::CLOCK_REALTIME);
+    Timestamp(read.tv_sec().saturating_mul(1_000).saturating_add(read.tv_nsec() / 1_000_000))
+}
+
+fn read(clock: ClockId) -> TimeSpec {
+    clock_gettime(clock).expect("Linux has both clocks since 2.6.39 and the pointer is ours")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_clock_does_not_go_back() {
+        let earlier = super::now();
+        assert!(super::now() >= earlier);
+        assert!(super::wall().0 > 1_700_000_000_000);
+    }
+}

@@ -1,0 +1,126 @@
+//! Who a certificate speaks for, as its URI says: `baton://CLUSTER/KIND/NAME`.
+
+use std::fmt;
+
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// What the holder of a certificate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A voter of the orchestrator.
+    Voter,
+    /// The agent beside one PostgreSQL instance.
+    Agent,
+    /// A name server.
+    Dns,
+    /// A person, or what works for one.
+    Operator,
+}
+
+impl Kind {
+    /// Every kind: for what any certificate of the cluster may ask.
+    pub const ALL: &'static [Self] = &[Self::Voter, Self::Agent, Self::Dns, Self::Operator];
+
+    /// The word in the URI.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Voter => "voter",
+            Self::Agent => "agent",
+            Self::Dns => "dns",
+            Self::Operator => "operator",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == word)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The holder of a certificate. Shown as its URI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The cluster it belongs to; another cluster's peers are strangers.
+    pub cluster: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its name among its kind, for example the instance's name for an agent.
+    pub name: String,
+}
+
+impl Peer {
+    /// Reads `baton://CLUSTER/KIND/NAME`; `None` for every other text, and for unknown kinds.
+    pub fn parse(uri: &str) -> Option<Self> {
+        let mut parts = uri.strip_prefix("baton://")?.split('/');
+        let peer = Self {
+            cluster: word(parts.next()?)?,
+            kind: Kind::parse(parts.next()?)?,
+            name: word(parts.next()?)?,
+        };
+        parts.next().is_none().then_some(peer)
+    }
+
+    /// Reads the peer out of a certificate (DER). `None` unless exactly one URI of our scheme is
+    /// there: with two, every reader could pick a different one.
+    pub fn of_certificate(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let names = certificate.subject_alternative_name().ok().flatten()?;
+        let mut ours = names.value.general_names.iter().filter_map(|name| {
+            if let GeneralName::URI(uri) = name {
+                uri.starts_with("baton:").then_some(*uri)
+            } else {
+                None
+            }
+        });
+        let uri = ours.next()?;
+        if ours.next().is_some() { None } else { Self::parse(uri) }
+    }
+}
+
+fn word(text: &str) -> Option<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    ((1..=63).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "baton://{}/{}/{}", self.cluster, self.kind, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_reads_what_it_writes() {
+        for kind in Kind::ALL.iter().copied() {
+            let peer = Peer { cluster: "clinic-eu".into(), kind, name: "arezzo-1".into() };
+            assert_eq!(Peer::parse(&peer.to_string()), Some(peer));
+        }
+    }
+
+    #[test]
+    fn other_uris_are_nobody() {
+        for uri in [
+            "",
+            "baton://",
+            "baton://c/voter",
+            "baton://c/voter/",
+            "baton:///voter/a",
+            "baton://c/probe/probe",
+            "baton://c/voter/a/b",
+            "baton://c/voter/a b",
+            "https://c/voter/a",
+            "baton://c/Voter/a",
+        ] {
+            assert_eq!(Peer::parse(uri), None, "{uri}");
+        }
+    }
+}
