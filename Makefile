@@ -1,0 +1,50 @@
+# A menu. Everything a target does stands in cargo, in baton-lab or in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help setup build check fmt lint test demo up down bench bench-idle deny doc ci
+LAB := target/release/baton-lab
+
+help: ## this menu
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## install what is missing on this machine
+	@bash scripts/setup
+
+build: setup ## release binaries of everything
+	@cargo build --release --workspace
+
+check: ## does it compile
+	@cargo check --workspace --all-targets
+
+fmt: ## format the source
+	@cargo fmt --all
+
+lint: ## formatting and lints, nothing tolerated
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+
+test: setup ## everything that must pass
+	@cargo build --workspace --bins
+	@cargo test --workspace
+
+demo: build ## lose a site, get it back, hand the service back
+	@$(LAB) demo
+
+up: build ## leave a cluster of three sites running
+	@$(LAB) up
+
+down: ## end that cluster
+	@if [ -x $(LAB) ]; then $(LAB) down; fi
+
+bench: build ## every fault ten times: medians, phases, lost writes (RUNS=10 PROFILE=default)
+	@$(LAB) bench --runs $(or $(RUNS),10) --profile $(or $(PROFILE),default)
+
+bench-idle: build ## what the daemons cost while nothing happens
+	@$(LAB) bench-idle
+
+deny: setup ## licences, bans, sources and known vulnerabilities of the dependencies
+	@bash scripts/deny
+
+doc: ## the documentation of the source
+	@cargo doc --workspace --no-deps --document-private-items
+
+ci: lint deny test ## exactly what CI runs

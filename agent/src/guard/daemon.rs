@@ -1,0 +1,327 @@
+//! The guard's own process: plain threads, so that nothing but the kernel decides when it runs.
+
+use super::{Cause, Exited, Launch, Order, Status, Word};
+use crate::processes;
+use failover::Moment;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What the guard is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// Only one guard at a time holds this file.
+    pub lock: PathBuf,
+    /// A watchdog device to keep quiet while the guard works.
+    pub watchdog: Option<PathBuf>,
+}
+
+struct Inner {
+    child: Option<Pid>,
+    cause: Cause,
+    deadline: Option<Moment>,
+    last: Option<Exited>,
+    agent: Option<UnixStream>,
+    /// Counts agents served.
+    served: u64,
+}
+
+struct Guard {
+    inner: Mutex<Inner>,
+    started: Condvar,
+    timer: TimerFd,
+}
+
+/// Runs until told to end. Returns at once, without error, when another guard is already there.
+pub fn run(settings: &Settings) -> io::Result<()> {
+    // Leaving the agent's session keeps a terminal's Ctrl-C away; failure means it has its own.
+    let _ = nix::unistd::setsid();
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&settings.lock)?;
+    let Ok(_held) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else { return Ok(()) };
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let terminate = block_signals()?;
+    drop(std::fs::remove_file(&settings.socket));
+    let listener = UnixListener::bind(&settings.socket)?;
+    std::fs::set_permissions(&settings.socket, std::fs::Permissions::from_mode(0o600))?;
+    let guard = Arc::new(Guard {
+        inner: Mutex::new(Inner {
+            child: None,
+            cause: Cause::Itself,
+            deadline: None,
+            last: None,
+            agent: None,
+            served: 0,
+        }),
+        started: Condvar::new(),
+        timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?,
+    });
+    thread(&guard, Guard::reap)?;
+    thread(&guard, Guard::watch_deadline)?;
+    thread(&guard, move |guard| {
+        let _ = terminate.wait();
+        guard.end();
+    })?;
+    if let Some(path) = settings.watchdog.clone() {
+        thread(&guard, move |_| feed(&path))?;
+    }
+    for stream in listener.incoming() {
+        let stream = stream?;
+        thread(&guard, move |guard| guard.serve(stream))?;
+    }
+    Ok(())
+}
+
+/// SIGTERM is taken by a thread of its own; hang-ups and interrupts mean nothing here.
+fn block_signals() -> io::Result<SigSet> {
+    let mut terminate = SigSet::empty();
+    terminate.add(Signal::SIGTERM);
+    let mut blocked = terminate;
+    blocked.add(Signal::SIGHUP);
+    blocked.add(Signal::SIGINT);
+    blocked.add(Signal::SIGPIPE);
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
+    Ok(terminate)
+}
+
+fn thread(guard: &Arc<Guard>, body: impl FnOnce(&Guard) + Send + 'static) -> io::Result<()> {
+    let guard = Arc::clone(guard);
+    std::thread::Builder::new().stack_size(128 * 1024).spawn(move || body(&guard)).map(drop)
+}
+
+/// Feeds a hardware watchdog once a second; it is never disarmed, so the guard's end is the
+/// machine's.
+fn feed(path: &Path) {
+    let Ok(mut device) = OpenOptions::new().write(true).open(path) else { return };
+    let Ok(timer) = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC) else { return };
+    let second = TimeSpec::from_duration(Duration::from_secs(1));
+    if timer.set(Expiration::Interval(second), TimerSetTimeFlags::empty()).is_err() {
+        return;
+    }
+    while timer.wait().is_ok() && device.write_all(b"\0").is_ok() {}
+}
+
+impl Guard {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the child; when it ends, ends every orphan of it, and only then tells the agent.
+    fn reap(&self) {
+        loop {
+            let mut inner = self.lock();
+            while inner.child.is_none() {
+                inner = self.started.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            }
+            let child = inner.child;
+            drop(inner);
+            let Ok(status) = waitpid(None, None) else { continue };
+            if status.pid() == child {
+                end_orphans();
+                self.note_exit(status);
+            }
+        }
+    }
+
+    fn note_exit(&self, status: WaitStatus) {
+        let mut inner = self.lock();
+        let code = if let WaitStatus::Exited(_, code) = status { Some(code) } else { None };
+        let signal = if let WaitStatus::Signaled(_, signal, _) = status {
+            Some(signal as i32)
+        } else {
+            None
+        };
+        let pid = inner.child.take().map_or(0, |pid| pid.as_raw().unsigned_abs());
+        let exited = Exited { pid, code, signal, cause: inner.cause };
+        inner.last = Some(exited.clone());
+        inner.deadline = None;
+        if let Some(agent) = inner.agent.as_mut() {
+            drop(say(agent, &Word::Exited(exited)));
+        }
+        leave_if_idle(&inner);
+    }
+
+    fn watch_deadline(&self) {
+        loop {
+            if self.timer.wait().is_err() {
+                continue;
+            }
+            let mut inner = self.lock();
+            if inner.deadline.is_some_and(|deadline| deadline <= wire::clock::now()) {
+                inner.deadline = None;
+                kill_tree(&mut inner, Cause::Deadline);
+            }
+        }
+    }
+
+    /// Serves one agent. A new agent takes the place of the old one, whose orders no longer count.
+    fn serve(&self, stream: UnixStream) {
+        let Ok(reader) = stream.try_clone() else { return };
+        let mut inner = self.lock();
+        inner.served += 1;
+        let own = inner.served;
+        if let Some(previous) = inner.agent.replace(stream) {
+            drop(previous.shutdown(Shutdown::Both));
+        }
+        drop(inner);
+        self.converse(reader);
+        let mut inner = self.lock();
+        if inner.served == own {
+            inner.agent = None;
+            leave_if_idle(&inner);
+        }
+    }
+
+    fn converse(&self, reader: UnixStream) {
+        for line in BufReader::new(reader).lines() {
+            let Ok(line) = line else { return };
+            // The answer is written under the lock, so that it cannot overtake an exit.
+            let mut inner = self.lock();
+            let word = match serde_json::from_str::<Order>(&line) {
+                Ok(Order::End) => {
+                    drop(inner);
+                    self.end();
+                    return;
+                }
+                Ok(order) => self.obey(&mut inner, order),
+                Err(error) => Word::Failed(format!("not an order: {error}")),
+            };
+            if let Some(agent) = inner.agent.as_mut() {
+                drop(say(agent, &word));
+            }
+        }
+    }
+
+    fn obey(&self, inner: &mut Inner, order: Order) -> Word {
+        match order {
+            Order::Start(launch) => self.start(inner, &launch),
+            Order::Signal(number) => {
+                let sent = inner.child.ok_or(Errno::ESRCH).and_then(|child| {
+                    Signal::try_from(number).and_then(|signal| kill(child, signal))
+                });
+                sent.map_or_else(|error| Word::Failed(error.to_string()), |()| Word::Done)
+            }
+            Order::Kill => {
+                kill_tree(inner, Cause::Ordered);
+                Word::Done
+            }
+            Order::Refresh(left) => {
+                inner.deadline =
+                    left.map(|millis| wire::clock::now().after(Duration::from_millis(millis)));
+                match self.arm(inner.deadline) {
+                    Ok(()) => Word::Done,
+                    Err(error) => Word::Failed(error.to_string()),
+                }
+            }
+            Order::Status | Order::End => Word::Status(Status {
+                pid: inner.child.map(|pid| pid.as_raw().unsigned_abs()),
+                deadline_ms: inner.deadline.map(|deadline| {
+                    let left = deadline.since(wire::clock::now()).as_millis();
+                    u64::try_from(left).unwrap_or(u64::MAX)
+                }),
+                last: inner.last.clone(),
+            }),
+        }
+    }
+
+    fn arm(&self, deadline: Option<Moment>) -> nix::Result<()> {
+        let Some(deadline) = deadline else { return self.timer.unset() };
+        let at = TimeSpec::from_duration(Duration::from_micros(deadline.0));
+        self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+    }
+
+    /// While a child is being started nothing is reaped: the reaper waits for `started`.
+    fn start(&self, inner: &mut Inner, launch: &Launch) -> Word {
+        if let Some(child) = inner.child {
+            return Word::Failed(format!("process {child} is still running"));
+        }
+        match spawn(launch) {
+            Ok(child) => {
+                inner.child = Some(child);
+                inner.cause = Cause::Itself;
+                self.started.notify_all();
+                Word::Done
+            }
+            Err(error) => Word::Failed(error.to_string()),
+        }
+    }
+
+    fn end(&self) {
+        let mut inner = self.lock();
+        kill_tree(&mut inner, Cause::Ordered);
+        end_orphans();
+        std::process::exit(0);
+    }
+}
+
+/// With nothing to guard and nobody to serve, there is no reason to stay.
+fn leave_if_idle(inner: &Inner) {
+    if inner.child.is_none() && inner.agent.is_none() {
+        std::process::exit(0);
+    }
+}
+
+fn spawn(launch: &Launch) -> io::Result<Pid> {
+    let (program, arguments) = launch
+        .argv
+        .split_first()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program named"))?;
+    let log: File = OpenOptions::new().create(true).append(true).open(&launch.log)?;
+    let child = Command::new(program)
+        .args(arguments)
+        .envs(launch.env.iter().cloned())
+        .current_dir(&launch.cwd)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()?;
+    let number = i32::try_from(child.id()).unwrap_or(0);
+    Ok(Pid::from_raw(number))
+}
+
+/// The postmaster first, so that it forks no more; then its children, which would notice by
+/// themselves, but later.
+fn kill_tree(inner: &mut Inner, cause: Cause) {
+    let Some(child) = inner.child else { return };
+    inner.cause = cause;
+    let children = processes::children(child.as_raw().unsigned_abs());
+    let _ = kill(child, Signal::SIGKILL);
+    for pid in children {
+        processes::kill_now(pid);
+    }
+}
+
+/// As a subreaper the guard inherits whatever a dead postmaster leaves; it ends and reaps all of
+/// it, until there is none.
+fn end_orphans() {
+    loop {
+        for pid in processes::children(std::process::id()) {
+            processes::kill_now(pid);
+        }
+        if waitpid(None, None) == Err(Errno::ECHILD) {
+            return;
+        }
+    }
+}
+
+fn say(stream: &mut UnixStream, word: &Word) -> io::Result<()> {
+    let mut line = serde_json::to_vec(word)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}

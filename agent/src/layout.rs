@@ -1,0 +1,181 @@
+//! Where the agent keeps what it keeps: everything of this instance alone is in the run directory,
+//! because `pg_rewind` and `pg_basebackup` copy the data directory's own files from elsewhere.
+
+use failover::Epoch;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The longest folder name in which `.s.PGSQL.65535` still fits a Unix socket's address.
+const LONGEST_SOCKET_FOLDER: usize = 88;
+
+/// Absolute paths.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// PostgreSQL's data directory.
+    pub data: PathBuf,
+    /// The agent's own directory (0700).
+    pub run: PathBuf,
+    /// Where the Unix sockets are: `run`, or a short private folder where that is too long.
+    pub sockets: PathBuf,
+}
+
+impl Layout {
+    /// Makes the run directory where it is missing.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn create(data: &Path, run: &Path) -> io::Result<Self> {
+        private_folder(run)?;
+        for folder in ["tls", "stream", "lost-tail"] {
+            private_folder(&run.join(folder))?;
+        }
+        let sockets = if run.as_os_str().len() <= LONGEST_SOCKET_FOLDER {
+            run.to_owned()
+        } else {
+            let digest =
+                ring::digest::digest(&ring::digest::SHA256, run.as_os_str().as_encoded_bytes());
+            let mut name = [0u8; 8];
+            name.iter_mut().zip(digest.as_ref()).for_each(|(byte, from)| *byte = *from);
+            let name = u64::from_be_bytes(name);
+            let folder = std::env::temp_dir().join(format!("baton-{name:016x}"));
+            private_folder(&folder)?;
+            folder
+        };
+        Ok(Self { data: data.to_owned(), run: run.to_owned(), sockets })
+    }
+
+    /// The guard's socket.
+    pub fn guard_socket(&self) -> PathBuf {
+        self.sockets.join("guard.sock")
+    }
+
+    /// The settings PostgreSQL is started with.
+    pub fn postgresql_conf(&self) -> PathBuf {
+        self.run.join("postgresql.conf")
+    }
+
+    /// The settings that change while it runs.
+    pub fn baton_conf(&self) -> PathBuf {
+        self.run.join("baton.conf")
+    }
+
+    /// Who may connect.
+    pub fn hba(&self) -> PathBuf {
+        self.run.join("pg_hba.conf")
+    }
+
+    /// Which user of the operating system may be whom.
+    pub fn ident(&self) -> PathBuf {
+        self.run.join("pg_ident.conf")
+    }
+
+    /// PostgreSQL's log.
+    pub fn log(&self) -> PathBuf {
+        self.run.join("postgres.log")
+    }
+
+    /// The agent's promises.
+    pub fn pledge(&self) -> PathBuf {
+        self.run.join("pledge.json")
+    }
+
+    /// The newest assignment.
+    pub fn assignment(&self) -> PathBuf {
+        self.run.join("assignment.json")
+    }
+
+    /// A file of the agent's TLS identity, as PostgreSQL uses it: `ca.crt`, `tls.crt`, `tls.key`.
+    pub fn tls(&self, name: &str) -> PathBuf {
+        self.run.join("tls").join(name)
+    }
+
+    /// The copy of the key with which this instance follows the primary of one epoch.
+    pub fn stream_key(&self, epoch: Epoch) -> PathBuf {
+        self.run.join("stream").join(format!("{epoch}.key"))
+    }
+
+    /// Where the tail that an epoch's failover left behind is kept.
+    pub fn lost_tail(&self, epoch: Epoch) -> PathBuf {
+        self.run.join("lost-tail").join(epoch.to_string())
+    }
+
+    /// A folder beside the data directory.
+    pub fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.data.file_name().unwrap_or_default().to_owned();
+        name.push(".");
+        name.push(suffix);
+        self.data.with_file_name(name)
+    }
+
+    /// Whether the data directory holds a cluster.
+    pub fn has_cluster(&self) -> bool {
+        self.data.join("PG_VERSION").exists()
+    }
+
+    /// Whether `standby.signal` is there.
+    pub fn is_standby(&self) -> bool {
+        self.data.join("standby.signal").exists()
+    }
+}
+
+/// Makes a folder that only we may enter; refuses one of somebody else.
+fn private_folder(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let owner = std::fs::metadata(path)?.uid();
+    if owner != nix::unistd::geteuid().as_raw() {
+        let text = format!("{} belongs to user {owner}: chown it", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(())
+}
+
+/// Replaces a file whole, for our eyes only, without waiting for the disk: for what is written
+/// anew before every start of PostgreSQL, so that a power cut cannot bring it back.
+///
+/// # Errors
+/// Those of the file system; the file is then as it was.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    std::fs::rename(&temporary, path)
+}
+
+/// Makes everything written to a folder's file system durable: one call instead of a thousand
+/// files flushed one by one.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sync_tree(folder: &Path) -> io::Result<()> {
+    let opened = std::fs::File::open(folder)?;
+    nix::unistd::syncfs(opened).map_err(io::Error::from)
+}
+
+/// Makes a removal or a rename in `folder` durable.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Removes a file durably; it may be missing.
+///
+/// # Errors
+/// Those of the file system.
+pub fn remove_durably(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
+    path.parent().map_or(Ok(()), sync_folder)
+}

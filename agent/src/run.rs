@@ -1,0 +1,218 @@
+//! The first beat: whatever changes, ask the law for the single next action and carry it out.
+//!
+//! It needs nobody: with no orchestrator in reach it goes on with the newest assignment, and
+//! fences when the evidence that it may serve has run out. An action under way never stands in the
+//! way of fencing; long ones are given up as soon as something else is wanted. What is not a fence
+//! waits for a probe that is newer than the last action, so that no action is chosen from how
+//! things were before it.
+
+use crate::instance::Instance;
+use crate::perform::{guard_lease, is_long, perform};
+use crate::{knock, senses, voters};
+use failover::comply::{Action, Local};
+use failover::report::{Server, Severity};
+use failover::{Moment, comply, lease};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use wire::clock::now;
+
+/// Runs the agent until `shutdown` turns true; PostgreSQL goes on under its guard.
+///
+/// # Errors
+/// The agent cannot begin: a port is taken, the guard cannot be started.
+pub async fn run(
+    instance: Arc<Instance>,
+    notices: tokio::sync::mpsc::UnboundedReceiver<crate::guard::client::Notice>,
+    shutdown: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let mut tasks: JoinSet<()> = senses::start(&instance, notices).await?;
+    let voters = Arc::new(voters::Voters::new(&instance)?);
+    tasks.spawn(voters::report(Arc::clone(&instance), Arc::clone(&voters)));
+    let several = instance.config.voters.len().min(2);
+    for offset in 0..several {
+        tasks.spawn(voters::poll(Arc::clone(&instance), Arc::clone(&voters), offset));
+    }
+    tasks.spawn(knock::watch(Arc::clone(&instance)));
+    let mut beat = Beat::new(Arc::clone(&instance));
+    let mut stop = shutdown.clone();
+    let listening = crate::listen::serve(Arc::clone(&instance), shutdown);
+    tokio::pin!(listening);
+    loop {
+        tokio::select! {
+            () = beat.next() => {}
+            served = &mut listening => return served,
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        }
+    }
+}
+
+/// The action under way, and what came of the last one.
+#[derive(Debug)]
+pub struct Beat {
+    instance: Arc<Instance>,
+    running: Option<(Action, JoinHandle<bool>)>,
+    last: Option<Action>,
+    repeats: u32,
+    not_before: Moment,
+    ended: Moment,
+    guarded: Option<Moment>,
+}
+
+impl Beat {
+    /// Nothing under way.
+    pub fn new(instance: Arc<Instance>) -> Self {
+        Self {
+            instance,
+            running: None,
+            last: None,
+            repeats: 0,
+            not_before: Moment(0),
+            ended: Moment(0),
+            guarded: None,
+        }
+    }
+
+    /// One turn: ask, act, wait for whatever comes first.
+    pub async fn next(&mut self) {
+        self.guard().await;
+        let local = self.instance.local();
+        let assignment = self.instance.state().assignment.clone();
+        let wish = comply(assignment.as_ref(), &local, now());
+        self.take_up(wish, &local);
+        let rest = self.rest(&local);
+        let instance = Arc::clone(&self.instance);
+        match &mut self.running {
+            Some((_, task)) => {
+                tokio::select! {
+                    done = task => self.finish(done.unwrap_or(false)),
+                    () = instance.wake.notified() => {}
+                    () = tokio::time::sleep(rest) => {}
+                }
+            }
+            None => {
+                drop(tokio::time::timeout(rest, instance.wake.notified()).await);
+            }
+        }
+    }
+
+    /// Begins what is wished, unless it must wait for the present action or for news.
+    fn take_up(&mut self, wish: Option<Action>, local: &Local) {
+        if let Some((running, task)) = &self.running {
+            let urgent = matches!(wish, Some(Action::Fence { .. }))
+                && !matches!(running, Action::Fence { .. });
+            let other = is_long(running) && wish.as_ref() != Some(running);
+            // A stop that is under way changes what is wished before it is done.
+            let stopping = matches!(running, Action::StopCleanly) && wish.is_none();
+            if !urgent && (!other || stopping) {
+                return;
+            }
+            tracing::info!(?running, ?wish, "given up for something else");
+            task.abort();
+            self.running = None;
+        }
+        let Some(action) = wish else {
+            self.last = None;
+            return;
+        };
+        let fence = matches!(action, Action::Fence { .. });
+        let probed = !is_running(local) || self.instance.state().looked >= self.ended;
+        if !fence && (!probed || (self.last.as_ref() == Some(&action) && now() < self.not_before)) {
+            return;
+        }
+        self.begin(action);
+    }
+
+    fn begin(&mut self, action: Action) {
+        if self.last.as_ref() == Some(&action) {
+            self.repeats = self.repeats.saturating_add(1);
+        } else {
+            tracing::info!(?action, "next");
+            self.repeats = 0;
+        }
+        self.last = Some(action.clone());
+        let instance = Arc::clone(&self.instance);
+        let task = action.clone();
+        let handle = tokio::spawn(async move {
+            let subject = "action";
+            match perform(&instance, &task).await {
+                Ok(()) => {
+                    instance.state().notes.remove(subject);
+                    true
+                }
+                Err(error) => {
+                    tracing::warn!(action = ?task, %error, "not done");
+                    let text = format!("{task:?}: {error}");
+                    instance.state().note(subject, Severity::Warning, text);
+                    false
+                }
+            }
+        });
+        self.running = Some((action, handle));
+    }
+
+    fn finish(&mut self, done: bool) {
+        self.running = None;
+        self.ended = now();
+        let heartbeat = self.instance.timing().heartbeat;
+        // What was done and is wished again was only begun, or had no effect: wait for news, a
+        // little longer each time.
+        let pause = Duration::from_millis(if done { 10 } else { 50 });
+        let pause = pause.saturating_mul(1 << self.repeats.min(6)).min(heartbeat);
+        self.not_before = self.ended.after(pause);
+        self.instance.look.notify_one();
+        self.instance.speak.notify_one();
+    }
+
+    /// Until when nothing needs to be asked: the end of the lease, or the next attempt.
+    fn rest(&self, local: &Local) -> Duration {
+        let timing = self.instance.timing();
+        let moment = now();
+        let mut rest = timing.heartbeat;
+        if let Some(end) = lease::expires(local, &timing)
+            && end > moment
+        {
+            rest = rest.min(end.since(moment));
+        }
+        if self.last.is_some() && self.not_before > moment {
+            rest = rest.min(self.not_before.since(moment));
+        }
+        rest.max(Duration::from_millis(1))
+    }
+
+    /// Moves the guard's deadline when the evidence has moved; a server that admits nobody, or
+    /// cannot be written, has none.
+    async fn guard(&mut self) {
+        let (admits, known, proof) = {
+            let state = self.instance.state();
+            let writable = state.facts.as_ref().map(|facts| !facts.recovery);
+            (state.configured.admits, writable, state.leased.max(state.committed))
+        };
+        let done = match known {
+            Some(true) if admits => {
+                if proof.is_none() || self.guarded == proof {
+                    return;
+                }
+                self.guarded = proof;
+                guard_lease(&self.instance).await.map_err(|error| error.to_string())
+            }
+            Some(_) if self.guarded.is_some() => {
+                self.guarded = None;
+                match self.instance.guard() {
+                    Ok(guard) => guard.refresh(None).await.map_err(|error| error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            Some(_) | None => return,
+        };
+        if let Err(error) = done {
+            tracing::warn!(error, "the guard cannot be told the deadline");
+        }
+    }
+}
+
+fn is_running(local: &Local) -> bool {
+    matches!(local.server, Server::Recovery { .. } | Server::Writable { .. } | Server::Starting)
+}

@@ -1,0 +1,342 @@
+//! What the agent knows now, and the two accounts it gives of it: [`Local`] to the law, and the
+//! [`Report`] to the orchestrator.
+
+use crate::admission;
+use crate::history;
+use crate::layout::Layout;
+use crate::pledge::Memory;
+use crate::probe::Facts;
+use crate::settings::Dynamic;
+use failover::comply::{Configured, Divergence, Local};
+use failover::position::Position;
+use failover::report::{Down, Knock, Note, Proof, Receiver, Report, Server, Severity, Stream};
+use failover::{
+    Assignment, Epoch, Generation, InstanceId, Lsn, Moment, Revision, ServiceId, SystemIdentifier,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Everything known, none of it on disk.
+#[derive(Debug)]
+pub struct State {
+    /// Counts starts and ends of the server: what was begun in an earlier life means nothing.
+    pub life: u64,
+    /// The postmaster's number while it runs.
+    pub pid: Option<u32>,
+    /// The last postmaster that was seen to end.
+    pub ended: Option<u32>,
+    /// Why it does not run.
+    pub down: Down,
+    /// Since when.
+    pub down_since: Moment,
+    /// The data directory may not be touched: why.
+    pub refusal: Option<String>,
+    /// The identifier in the data directory.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// The newest probe of this life.
+    pub facts: Option<Facts>,
+    /// When it began.
+    pub looked: Moment,
+    /// Where the facts say it stands.
+    pub position: Position,
+    /// What the files say.
+    pub configured: Configured,
+    /// Where it stands, sealed and still.
+    pub sealed_at: Option<Position>,
+    /// See [`Local::proven`].
+    pub proven: Option<Epoch>,
+    /// See [`Local::enforced`].
+    pub enforced: Option<Generation>,
+    /// See [`Local::prepared`].
+    pub prepared: Option<Epoch>,
+    /// See [`Local::leased`].
+    pub leased: Option<Moment>,
+    /// See [`Local::committed`].
+    pub committed: Option<Moment>,
+    /// See [`Local::started`].
+    pub started: Moment,
+    /// See [`Local::informed`].
+    pub informed: bool,
+    /// The newest assignment.
+    pub assignment: Option<Assignment>,
+    /// A proof of the marker is under way: in which life, for which epoch.
+    pub proving: Option<(u64, Epoch)>,
+    /// A proof of the rule is under way.
+    pub enforcing: Option<(u64, Generation)>,
+    /// When the newest cancelled wait was heard of.
+    pub doubted: Option<Moment>,
+    /// A stop was ordered.
+    pub stopping: bool,
+    /// The primary's log end at the last probes.
+    ends: VecDeque<(Moment, Lsn)>,
+    /// The stamp of the last message from the upstream, and when it can have come at the earliest.
+    message: (f64, Moment),
+    /// The last knock.
+    pub knock: Option<(Knock, Moment)>,
+    /// For people, by subject.
+    pub notes: BTreeMap<String, Note>,
+}
+
+/// Who speaks in a report.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    /// The service.
+    pub service: ServiceId,
+    /// The instance.
+    pub instance: InstanceId,
+    /// Random per start of the agent.
+    pub run: u64,
+    /// PostgreSQL's version.
+    pub version: String,
+}
+
+impl State {
+    /// Nothing known yet.
+    pub fn new(now: Moment) -> Self {
+        Self {
+            life: 0,
+            pid: None,
+            ended: None,
+            down: Down::NotStarted,
+            down_since: now,
+            refusal: None,
+            system_identifier: None,
+            facts: None,
+            looked: Moment(0),
+            position: Position::default(),
+            configured: Configured::default(),
+            sealed_at: None,
+            proven: None,
+            enforced: None,
+            prepared: None,
+            leased: None,
+            committed: None,
+            started: now,
+            informed: false,
+            assignment: None,
+            proving: None,
+            enforcing: None,
+            doubted: None,
+            stopping: false,
+            ends: VecDeque::new(),
+            message: (0.0, now),
+            knock: None,
+            notes: BTreeMap::new(),
+        }
+    }
+
+    /// The server was started, or found running.
+    pub fn begin_life(&mut self, pid: u32) {
+        self.forget();
+        self.pid = Some(pid);
+        self.stopping = false;
+    }
+
+    /// The server ended, and nothing of it is left.
+    pub fn end_life(&mut self, down: Down, now: Moment) {
+        self.forget();
+        self.pid = None;
+        self.down = down;
+        self.down_since = now;
+        self.stopping = false;
+    }
+
+    fn forget(&mut self) {
+        self.life += 1;
+        self.facts = None;
+        self.sealed_at = None;
+        self.proven = None;
+        self.enforced = None;
+        self.proving = None;
+        self.enforcing = None;
+        self.ends.clear();
+    }
+
+    /// Takes over what a probe that began at `began` saw.
+    pub fn note_facts(&mut self, facts: Facts, began: Moment, layout: &Layout) {
+        if let Some(receiver) = &facts.receiver
+            && receiver.stamp.to_bits() != self.message.0.to_bits()
+        {
+            self.message = (receiver.stamp, self.looked.max(began.before(receiver.age)));
+        }
+        let (timeline, lsn) = if facts.recovery {
+            let lsn = facts.received.unwrap_or_default().max(facts.replayed);
+            let streamed = facts.receiver.as_ref().map(|r| r.timeline).filter(|t| t.0 > 0);
+            let timeline = streamed.or_else(|| history::timeline_at(&layout.data, lsn));
+            (timeline.unwrap_or(facts.checkpoint), lsn)
+        } else {
+            self.ends.push_back((began, facts.end));
+            (facts.timeline, facts.end)
+        };
+        while self.ends.len() > 64 {
+            self.ends.pop_front();
+        }
+        self.position = history::position(&layout.data, timeline, lsn).unwrap_or(Position {
+            timeline,
+            history: Vec::new(),
+            lsn,
+        });
+        self.looked = began;
+        self.facts = Some(facts);
+    }
+
+    /// The log's end at least `age` before the newest probe; `None`: not known that long.
+    fn end_before(&self, age: Duration) -> Option<Lsn> {
+        let limit = self.looked.before(age);
+        self.ends.iter().rev().find(|(at, _)| *at <= limit).map(|(_, lsn)| *lsn)
+    }
+
+    /// Reads again what the files tell PostgreSQL to be.
+    pub fn read_files(&mut self, layout: &Layout) {
+        let dynamic = Dynamic::load(layout);
+        self.configured = Configured {
+            standby: layout.is_standby(),
+            upstream: dynamic.upstream.map(|upstream| upstream.instance),
+            generation: dynamic.generation,
+            admits: admission::is_open(layout),
+        };
+    }
+
+    /// How the server stands.
+    pub fn server(&self, layout: &Layout) -> Server {
+        if let Some(reason) = &self.refusal {
+            return Server::Refused(reason.clone());
+        }
+        if self.pid.is_none() {
+            let there = layout.has_cluster();
+            return if there { Server::Down(self.down.clone()) } else { Server::Absent };
+        }
+        let admits = self.configured.admits;
+        let position = self.position.clone();
+        match &self.facts {
+            None => Server::Starting,
+            Some(facts) if facts.recovery => {
+                Server::Recovery { position, replayed: facts.replayed, admits }
+            }
+            Some(facts) => Server::Writable { position, admits, checkpoint: facts.checkpoint },
+        }
+    }
+
+    /// The account to the law.
+    pub fn local(&self, layout: &Layout, memory: &Memory) -> Local {
+        Local {
+            server: self.server(layout),
+            system_identifier: self.system_identifier,
+            pledge: memory.pledge,
+            configured: self.configured.clone(),
+            sealed: self.sealed_at.is_some(),
+            proven: self.proven,
+            enforced: self.enforced,
+            prepared: self.prepared,
+            divergence: divergence(memory),
+            leased: self.leased,
+            committed: self.committed,
+            started: self.started,
+            down_since: self.down_since,
+            informed: self.informed,
+        }
+    }
+
+    /// The account to the orchestrator; `sequence` is for the sender to fill in.
+    pub fn report(
+        &self,
+        layout: &Layout,
+        memory: &Memory,
+        speaker: &Speaker,
+        now: Moment,
+    ) -> Report {
+        let facts = self.facts.as_ref();
+        let heartbeat = self.assignment.as_ref().map(|a| a.timing.heartbeat).unwrap_or_default();
+        let earlier = self.end_before(heartbeat);
+        let stream = |row: &crate::probe::StreamFacts| {
+            let instance: InstanceId = row.name.parse().ok()?;
+            (row.role == format!("baton-{instance}")).then(|| Stream {
+                instance,
+                streaming: row.streaming,
+                flushed: row.flushed,
+                caught_up: earlier.is_some_and(|end| row.flushed >= end),
+            })
+        };
+        let receiver = facts.and_then(|facts| facts.receiver.as_ref()).and_then(|receiver| {
+            Some(Receiver {
+                upstream: self.configured.upstream.clone()?,
+                streaming: receiver.streaming,
+                age: now.since(self.message.1),
+            })
+        });
+        let doubt = memory.doubt.clone().filter(|(epoch, _)| *epoch >= memory.pledge.granted);
+        Report {
+            service: speaker.service.clone(),
+            instance: speaker.instance.clone(),
+            run: speaker.run,
+            sequence: 0,
+            revision: self.assignment.as_ref().map_or(Revision(0), |a| a.revision),
+            pledge: memory.pledge,
+            server: self.server(layout),
+            system_identifier: self.system_identifier,
+            sealed_at: self.sealed_at.clone(),
+            proof: self.proven.map(|epoch| Proof {
+                epoch,
+                age: self.committed.map_or(Duration::from_hours(1), |at| now.since(at)),
+            }),
+            enforced: self.enforced,
+            prepared: self.prepared,
+            streams: facts
+                .map(|facts| facts.streams.iter().filter_map(stream).collect())
+                .unwrap_or_default(),
+            receiver,
+            doubt: doubt.map(|(_, position)| position),
+            knock: self
+                .knock
+                .as_ref()
+                .map(|(knock, at)| Knock { age: now.since(*at), ..knock.clone() }),
+            notes: self.notes.values().cloned().collect(),
+            version: speaker.version.clone(),
+        }
+    }
+
+    /// Says something to people until it is said otherwise.
+    pub fn note(&mut self, subject: &str, severity: Severity, text: impl Into<String>) {
+        let note = Note { subject: subject.to_owned(), severity, text: text.into() };
+        self.notes.insert(subject.to_owned(), note);
+    }
+}
+
+/// Once a primary, its end may be in nobody else's history until a rewind or a clean comparison
+/// says otherwise.
+fn divergence(memory: &Memory) -> Divergence {
+    if memory.beyond {
+        Divergence::Beyond
+    } else if memory.led.is_some() || memory.refused {
+        Divergence::Suspected
+    } else {
+        Divergence::None
+    }
+}
+
+/// What of a report is worth sending at once: everything but numbers that grow by themselves.
+pub fn gist(report: &Report) -> Report {
+    let mut gist = report.clone();
+    gist.sequence = 0;
+    match &mut gist.server {
+        Server::Recovery { position, replayed, .. } => {
+            position.lsn = Lsn(0);
+            *replayed = Lsn(0);
+        }
+        Server::Writable { position, .. } => position.lsn = Lsn(0),
+        Server::Absent | Server::Refused(_) | Server::Down(_) | Server::Starting => {}
+    }
+    if let Some(proof) = &mut gist.proof {
+        proof.age = Duration::ZERO;
+    }
+    for stream in &mut gist.streams {
+        stream.flushed = Lsn(0);
+    }
+    if let Some(receiver) = &mut gist.receiver {
+        receiver.age = Duration::ZERO;
+    }
+    if let Some(knock) = &mut gist.knock {
+        knock.age = Duration::ZERO;
+    }
+    gist
+}

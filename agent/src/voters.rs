@@ -1,0 +1,151 @@
+//! The second beat: reports out, assignments in. Any voter will do; a follower passes reports on.
+
+use crate::identity;
+use crate::instance::Instance;
+use crate::state::gist;
+use failover::report::{Answer, Report};
+use failover::{Assignment, Moment};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use wire::clock::now;
+use wire::http::{Client, HttpError};
+use wire::role::Kind;
+
+/// Reports under way at once; one to a silent voter must not hold the next one up.
+const AT_ONCE: usize = 4;
+/// A voter answers a long poll after at most 20 s.
+const LONG_POLL: Duration = Duration::from_secs(25);
+
+/// The voters, the one that answered last preferred.
+pub struct Voters {
+    clients: Vec<Client>,
+    preferred: AtomicUsize,
+    sequence: AtomicU64,
+    under_way: AtomicUsize,
+}
+
+impl Voters {
+    /// One client each, with the agent's certificate.
+    ///
+    /// # Errors
+    /// The certificate cannot be used.
+    pub fn new(instance: &Instance) -> io::Result<Self> {
+        let files = identity::installed(&instance.layout);
+        let identity = wire::tls::Identity::load(&files).map_err(io::Error::other)?;
+        let clients: Result<Vec<Client>, HttpError> = instance
+            .config
+            .voters
+            .iter()
+            .map(|address| Client::new(&identity, Kind::Voter, *address))
+            .collect();
+        Ok(Self {
+            clients: clients.map_err(io::Error::other)?,
+            preferred: AtomicUsize::new(0),
+            sequence: AtomicU64::new(0),
+            under_way: AtomicUsize::new(0),
+        })
+    }
+
+    fn at(&self, index: usize) -> Option<&Client> {
+        self.clients.get(index % self.clients.len().max(1))
+    }
+
+    /// The preferred voter did not do: the next one is.
+    fn rotate(&self, from: usize) {
+        let next = from.wrapping_add(1) % self.clients.len().max(1);
+        let _ = self.preferred.compare_exchange(from, next, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
+/// Reports once a heartbeat, and at once when the gist changes.
+pub async fn report(instance: Arc<Instance>, voters: Arc<Voters>) {
+    let mut said: Option<Report> = None;
+    let mut tasks = JoinSet::new();
+    let mut due = now();
+    loop {
+        while tasks.try_join_next().is_some() {}
+        let report = instance.report();
+        let essence = gist(&report);
+        let news = said.as_ref() != Some(&essence);
+        if (news || now() >= due) && tasks.len() < AT_ONCE {
+            said = Some(essence);
+            due = now().after(instance.timing().heartbeat);
+            let (instance, voters) = (Arc::clone(&instance), Arc::clone(&voters));
+            tasks.spawn(async move { send(&instance, &voters, report).await });
+        }
+        let rest = due.since(now()).max(Duration::from_millis(1));
+        tokio::select! {
+            () = instance.speak.notified() => {}
+            () = tokio::time::sleep(rest) => {}
+            Some(_) = tasks.join_next(), if tasks.len() >= AT_ONCE => {}
+        }
+    }
+}
+
+/// Tries every voter once, the preferred first; with a report under way already, the one after it,
+/// since the preferred may be the one that is silent.
+async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
+    let timeout = instance.timing().heartbeat.max(Duration::from_millis(200));
+    let busy = voters.under_way.fetch_add(1, Ordering::SeqCst);
+    let preferred = voters.preferred.load(Ordering::SeqCst);
+    let first = preferred.wrapping_add(usize::from(busy > 0));
+    for attempt in 0..voters.clients.len() {
+        let index = first.wrapping_add(attempt) % voters.clients.len();
+        let Some(client) = voters.at(index) else { break };
+        report.sequence = voters.sequence.fetch_add(1, Ordering::SeqCst);
+        let sent = now();
+        match client.post::<Report, Answer>("/v1/report", &report, timeout).await {
+            Ok(answer) => {
+                voters.preferred.store(index, Ordering::SeqCst);
+                take(instance, answer, sent);
+                break;
+            }
+            Err(error) => {
+                tracing::debug!(voter = %client.address(), %error, "report not answered");
+                voters.rotate(index);
+            }
+        }
+    }
+    voters.under_way.fetch_sub(1, Ordering::SeqCst);
+}
+
+fn take(instance: &Instance, answer: Answer, sent: Moment) {
+    instance.hear(answer.assignment);
+    if let Some(epoch) = answer.lease {
+        instance.lease(epoch, sent);
+    }
+}
+
+/// Waits at a voter for the next assignment, again and again. `offset` 0 waits at the preferred
+/// voter, 1 at the one after it: the loss of one must not cost the push.
+pub async fn poll(instance: Arc<Instance>, voters: Arc<Voters>, offset: usize) {
+    let mut skip = 0usize;
+    loop {
+        let index = voters.preferred.load(Ordering::SeqCst).wrapping_add(offset + skip);
+        let Some(client) = voters.at(index) else { return };
+        let path = {
+            let state = instance.state();
+            let revision = state.assignment.as_ref().map_or(0, |a| a.revision.0);
+            format!("/v1/assignment/{}?after={revision}", instance.config.instance)
+        };
+        let begun = now();
+        match client.get::<Assignment>(&path, LONG_POLL).await {
+            Ok(assignment) => {
+                let news = instance.hear(assignment);
+                skip = 0;
+                if !news && now().since(begun) < Duration::from_millis(50) {
+                    // It answers at once with nothing new: it is behind, or does not know better.
+                    tokio::time::sleep(instance.timing().heartbeat).await;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(voter = %client.address(), %error, "no assignment");
+                skip = skip.wrapping_add(1);
+                tokio::time::sleep(instance.timing().heartbeat / 2).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Whole agents as processes, with a voter that the test plays.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should not")]
+
+mod support;
+
+use agent::processes;
+use failover::report::{Down, Server};
+use failover::{Epoch, Role};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use support::voter::Voter;
+use support::{PROGRAM, World, play, wait_for};
+use wire::clock::now;
+
+/// An agent of its own process; killed when dropped.
+struct Agent {
+    child: Child,
+    file: PathBuf,
+}
+
+impl Agent {
+    fn start(world: &World, name: &str, voter: &Voter) -> Self {
+        let config = world.config(name);
+        let folder = world.folder.path().join(name);
+        let file = folder.join("agent.toml");
+        let text = format!(
+            "cluster = \"test\"\nservice = \"clinic\"\ninstance = \"{name}\"\nsite = \"here\"\n\
+             listen = \"{}\"\ndata = \"pgdata\"\nrun = \"run\"\nvoters = [\"{}\"]\n\
+             [postgres]\nlisten = \"{}\"\n[postgres.settings]\nshared_buffers = \"16MB\"\n\
+             [tls]\nca = \"ca.crt\"\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n",
+            config.listen, voter.address, config.postgres.listen
+        );
+        std::fs::write(&file, text).unwrap();
+        Self { child: Self::spawn(&file), file }
+    }
+
+    fn spawn(file: &PathBuf) -> Child {
+        Command::new(PROGRAM).arg("--config").arg(file).stdin(Stdio::null()).spawn().unwrap()
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.child = Self::spawn(&self.file);
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn primary() -> Role {
+    Role::Primary { initialise: true, prepare: false }
+}
+
+/// A single agent whose voter makes it a primary that needs no standby, admitted on a lease.
+async fn admitted(world: &World) -> (Voter, Agent) {
+    let voter = Voter::start(world).await;
+    let agent = Agent::start(world, "a", &voter);
+    let mut assignment = world.assignment("a", 1, primary(), &["b"], 1);
+    assignment.enforce.required = 0;
+    voter.show(assignment, Some(Epoch(1)));
+    let begun = now();
+    wait_for("admitted", || writable(&voter) == Some(true)).await;
+    println!("from nothing to admitted: {:?}", now().since(begun));
+    (voter, agent)
+}
+
+fn writable(voter: &Voter) -> Option<bool> {
+    if let Server::Writable { admits, .. } = voter.last()?.server { Some(admits) } else { None }
+}
+
+fn postmaster(world: &World) -> Option<u32> {
+    let path = world.folder.path().join("a/pgdata/postmaster.pid");
+    let pid = std::fs::read_to_string(path).ok()?.lines().next()?.trim().parse().ok()?;
+    processes::is_alive(pid).then_some(pid)
+}
+
+fn guard(world: &World) -> u32 {
+    processes::stat(postmaster(world).unwrap()).unwrap().parent
+}
+
+#[test]
+fn i26_an_agent_killed_and_restarted_in_time_changes_nothing() {
+    play("i26_an_agent_killed_and_restarted_in_time_changes_nothing", async {
+        let world = World::new(&["a", "b"]);
+        let (voter, mut agent) = admitted(&world).await;
+        let pid = postmaster(&world).unwrap();
+        let run = voter.last().unwrap().run;
+        agent.kill();
+        agent.restart();
+        wait_for("the new agent's report", || voter.last().is_some_and(|report| report.run != run))
+            .await;
+        wait_for("admitted", || writable(&voter) == Some(true)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        assert_eq!(postmaster(&world), Some(pid));
+        assert_eq!(writable(&voter), Some(true));
+    });
+}
+
+#[test]
+fn i03_a_dead_agent_leaves_postgresql_until_the_deadline() {
+    play("i03_a_dead_agent_leaves_postgresql_until_the_deadline", async {
+        let world = World::new(&["a", "b"]);
+        let (voter, mut agent) = admitted(&world).await;
+        let pid = postmaster(&world).unwrap();
+        let begun = now();
+        agent.kill();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(processes::is_alive(pid));
+        wait_for("killed", || !processes::is_alive(pid)).await;
+        let took = now().since(begun);
+        println!("killed {took:?} after the agent");
+        assert!(took < world.timing.fence_after + world.timing.fence_time);
+        agent.restart();
+        wait_for("down", || {
+            matches!(voter.last().unwrap().server, Server::Down(_) | Server::Starting)
+        })
+        .await;
+        wait_for("admitted again", || writable(&voter) == Some(true)).await;
+    });
+}
+
+#[test]
+fn i03_without_a_lease_it_fences_and_a_stopped_agent_is_fenced() {
+    play("i03_without_a_lease_it_fences_and_a_stopped_agent_is_fenced", async {
+        let world = World::new(&["a", "b"]);
+        let (voter, agent) = admitted(&world).await;
+        let pid = postmaster(&world).unwrap();
+        voter.shown.lock().unwrap().lease = None;
+        let begun = now();
+        wait_for("fenced", || !processes::is_alive(pid)).await;
+        println!("fenced {:?} after the last lease", now().since(begun));
+        voter.shown.lock().unwrap().lease = Some(Epoch(1));
+        wait_for("admitted again", || {
+            writable(&voter) == Some(true) && postmaster(&world).is_some_and(|new| new != pid)
+        })
+        .await;
+        let pid = postmaster(&world).unwrap();
+        let number = Pid::from_raw(i32::try_from(agent.child.id()).unwrap());
+        kill(number, Signal::SIGSTOP).unwrap();
+        let begun = now();
+        wait_for("fenced by the guard", || !processes::is_alive(pid)).await;
+        let took = now().since(begun);
+        println!("fenced {took:?} after the agent stopped");
+        assert!(took < world.timing.fence_after + world.timing.fence_time);
+        kill(number, Signal::SIGCONT).unwrap();
+        wait_for("admitted again", || writable(&voter) == Some(true)).await;
+    });
+}
+
+#[test]
+fn i03_a_dead_guard_takes_postgresql_with_it() {
+    play("i03_a_dead_guard_takes_postgresql_with_it", async {
+        let world = World::new(&["a", "b"]);
+        let (voter, _agent) = admitted(&world).await;
+        let pid = postmaster(&world).unwrap();
+        let guard = guard(&world);
+        let begun = now();
+        kill(Pid::from_raw(i32::try_from(guard).unwrap()), Signal::SIGKILL).unwrap();
+        wait_for("fenced", || !processes::is_alive(pid)).await;
+        println!("fenced {:?} after the guard", now().since(begun));
+        wait_for("admitted again", || {
+            writable(&voter) == Some(true) && postmaster(&world).is_some_and(|new| new != pid)
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_crash_is_known_at_once_and_restarted_in_place() {
+    play("a_crash_is_known_at_once_and_restarted_in_place", async {
+        let world = World::new(&["a", "b"]);
+        let (voter, agent) = admitted(&world).await;
+        let pid = postmaster(&world).unwrap();
+        let begun = now();
+        kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
+        wait_for("reported", || {
+            let shown = voter.shown.lock().unwrap();
+            shown.reports.iter().any(|report| report.server == Server::Down(Down::Crashed))
+        })
+        .await;
+        println!("reported {:?} after the crash", now().since(begun));
+        wait_for("admitted again", || writable(&voter) == Some(true)).await;
+        println!("admitted {:?} after the crash", now().since(begun));
+        let before = usage(agent.child.id());
+        let begun = now();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let used = usage(agent.child.id()) - before;
+        let share =
+            Duration::from_millis(used * 10).as_secs_f64() / now().since(begun).as_secs_f64();
+        println!("idle at a heartbeat of 200 ms: {:.2} % of a core", share * 100.0);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", agent.child.id())).unwrap();
+        println!("{}", status.lines().find(|line| line.starts_with("VmRSS")).unwrap());
+    });
+}
+
+/// Clock ticks (10 ms) that a process has used.
+fn usage(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}

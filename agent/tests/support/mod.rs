@@ -1,0 +1,315 @@
+//! Real instances on loopback, each with a guard of its own, all gone when the test ends.
+#![allow(dead_code, reason = "each test file uses its part of it")]
+
+pub mod voter;
+
+use agent::config::{Config, Postgres};
+use agent::instance::{Instance, PerformError};
+use agent::perform::perform;
+use agent::senses;
+use failover::cluster::Enforce;
+use failover::comply::Action;
+use failover::topology::{Instance as Declared, Timing};
+use failover::{Assignment, Epoch, Generation, InstanceId, Revision, Role};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use wire::ca::{Authority, Leaf};
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_baton-agent");
+
+/// PostgreSQL does not run as root: as root, the test runs itself again as `postgres`.
+pub fn play(name: &str, test: impl Future<Output = ()>) {
+    if nix::unistd::geteuid().is_root() {
+        let user = nix::unistd::User::from_name("postgres").unwrap().expect("PostgreSQL's user");
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .uid(user.uid.as_raw())
+            .gid(user.gid.as_raw())
+            .env("HOME", "/")
+            .current_dir("/")
+            .status()
+            .unwrap();
+        assert!(status.success(), "{name} failed as postgres");
+        return;
+    }
+    wire::log::init(wire::log::Format::Auto);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_mins(2), test).await.expect("in two minutes");
+    });
+}
+
+/// Several instances of one service.
+pub struct World {
+    pub folder: TempDir,
+    authority: Authority,
+    pub peers: BTreeMap<InstanceId, Declared>,
+    revision: AtomicU64,
+    pub timing: Timing,
+}
+
+pub fn id(name: &str) -> InstanceId {
+    name.parse().unwrap()
+}
+
+pub fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+impl World {
+    pub fn new(names: &[&str]) -> Self {
+        let folder = TempDir::with_prefix("baton").unwrap();
+        let declared = |name: &&str| {
+            let instance = Declared {
+                site: "here".parse().unwrap(),
+                postgres: free_port(),
+                agent: free_port(),
+                public: None,
+            };
+            (id(name), instance)
+        };
+        Self {
+            folder,
+            authority: Authority::create("test").unwrap(),
+            peers: names.iter().map(declared).collect(),
+            revision: AtomicU64::new(1),
+            timing: Timing { heartbeat: Duration::from_millis(200), ..Timing::default() },
+        }
+    }
+
+    pub fn issue(&self, folder: &Path, leaf: &Leaf) -> wire::tls::Files {
+        let tls = wire::tls::Files {
+            ca: folder.join("ca.crt"),
+            certificate: folder.join("tls.crt"),
+            key: folder.join("tls.key"),
+        };
+        if !tls.key.exists() {
+            let issued = self.authority.issue(leaf).unwrap();
+            std::fs::write(&tls.ca, self.authority.certificate_pem()).unwrap();
+            std::fs::write(&tls.certificate, &issued.certificate_pem).unwrap();
+            wire::files::write_secret(&tls.key, issued.key_pem.as_bytes()).unwrap();
+        }
+        tls
+    }
+
+    pub fn config(&self, name: &str) -> Config {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let leaf = Leaf {
+            common_name: format!("baton-{name}"),
+            uri: format!("baton://test/agent/{name}"),
+            addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            names: Vec::new(),
+        };
+        let tls = self.issue(&folder, &leaf);
+        let declared = self.peers.get(&id(name)).unwrap();
+        Config {
+            cluster: "test".into(),
+            service: "clinic".parse().unwrap(),
+            instance: id(name),
+            site: "here".parse().unwrap(),
+            listen: declared.agent,
+            data: folder.join("pgdata"),
+            run: folder.join("run"),
+            postgres: Postgres {
+                bin: None,
+                listen: declared.postgres,
+                user: "postgres".into(),
+                settings: [(
+                    "shared_buffers".to_owned(),
+                    agent::config::Setting::Text("16MB".into()),
+                )]
+                .into(),
+            },
+            tls,
+            voters: vec![free_port()],
+            watchdog: None,
+        }
+    }
+
+    /// An instance whose senses run, and that does only what the test tells it.
+    pub async fn site(&self, name: &str) -> Site {
+        let (instance, notices) =
+            Instance::open(self.config(name), PathBuf::from(PROGRAM)).unwrap();
+        let tasks = senses::start(&instance, notices).await.unwrap();
+        Site { instance, tasks }
+    }
+
+    pub fn assign(&self, site: &Site, epoch: u64, role: Role, names: &[&str], generation: u64) {
+        let instance = &site.instance.config.instance;
+        let system_identifier = site.instance.local().system_identifier;
+        let assignment = self.assignment(instance.as_str(), epoch, role, names, generation);
+        site.instance.hear(Assignment { system_identifier, ..assignment });
+    }
+
+    pub fn assignment(
+        &self,
+        name: &str,
+        epoch: u64,
+        role: Role,
+        names: &[&str],
+        generation: u64,
+    ) -> Assignment {
+        let revision = self.revision.fetch_add(1, Ordering::SeqCst);
+        Assignment {
+            revision: Revision(revision),
+            service: "clinic".parse().unwrap(),
+            instance: id(name),
+            epoch: Epoch(epoch),
+            role,
+            enforce: Enforce {
+                instances: names.iter().map(|name| id(name)).collect(),
+                required: 1,
+            },
+            generation: Generation(generation),
+            system_identifier: None,
+            peers: self.peers.clone(),
+            client_access: Vec::new(),
+            timing: self.timing.clone(),
+        }
+    }
+
+    pub fn lead(&self, site: &Site, epoch: u64, names: &[&str], generation: u64) {
+        let role = Role::Primary { initialise: epoch == 1, prepare: false };
+        self.assign(site, epoch, role, names, generation);
+    }
+
+    pub fn follow(&self, site: &Site, epoch: u64, upstream: &str) {
+        self.assign(site, epoch, Role::Standby { upstream: id(upstream) }, &[], 0);
+    }
+
+    /// A primary of epoch 1 that waits for the named, its marker under way.
+    pub async fn first(&self, name: &str, names: &[&str]) -> Site {
+        let site = self.site(name).await;
+        self.lead(&site, 1, names, 1);
+        site.act(Action::Initialise).await;
+        site.act(Action::Accept { epoch: Epoch(1) }).await;
+        site.act(Action::StartPrimary).await;
+        site.until("writable", |local| {
+            matches!(local.server, failover::report::Server::Writable { .. })
+        })
+        .await;
+        site.act(Action::Enforce { generation: Generation(1) }).await;
+        site.act(Action::Prove { epoch: Epoch(1) }).await;
+        site
+    }
+
+    /// A standby of it that streams.
+    pub async fn second(&self, name: &str, primary: &Site) -> Site {
+        let upstream = primary.instance.config.instance.clone();
+        let site = self.site(name).await;
+        self.follow(&site, 1, upstream.as_str());
+        primary.until_role(name).await;
+        site.act(Action::Clone { upstream: upstream.clone() }).await;
+        site.act(Action::StartStandby { upstream: Some(upstream) }).await;
+        site.until_streaming().await;
+        site
+    }
+
+    /// Primary `a` and standby `b`, proven and enforced.
+    pub async fn pair(&self) -> (Site, Site) {
+        let a = self.first("a", &["b"]).await;
+        let b = self.second("b", &a).await;
+        a.until("proven", |local| local.proven == Some(Epoch(1))).await;
+        a.until("enforced", |local| local.enforced == Some(Generation(1))).await;
+        (a, b)
+    }
+}
+
+/// One instance.
+pub struct Site {
+    pub instance: Arc<Instance>,
+    pub tasks: JoinSet<()>,
+}
+
+impl Site {
+    pub async fn act(&self, action: Action) {
+        self.try_act(action.clone()).await.unwrap_or_else(|error| panic!("{action:?}: {error}"));
+    }
+
+    pub async fn try_act(&self, action: Action) -> Result<(), PerformError> {
+        perform(&self.instance, &action).await
+    }
+
+    pub async fn until(&self, what: &str, check: impl Fn(&failover::comply::Local) -> bool) {
+        wait_for(what, || check(&self.instance.local())).await;
+    }
+
+    pub async fn until_streaming(&self) {
+        wait_for("streaming", || {
+            let state = self.instance.state();
+            let receiver = state.facts.as_ref().and_then(|facts| facts.receiver.clone());
+            receiver.is_some_and(|receiver| receiver.streaming)
+        })
+        .await;
+    }
+
+    pub async fn until_role(&self, name: &str) {
+        let query = format!("select 1 from pg_roles where rolname = 'baton-{name}'");
+        for _ in 0..500 {
+            if self.sql(&query).await.is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no role for {name}");
+    }
+
+    pub async fn sql(&self, query: &str) -> Option<String> {
+        let connection = self.instance.access.connect().await.ok()?;
+        connection.text(query, Duration::from_secs(10)).await.ok().flatten()
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.instance.layout.data
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.instance.state().pid
+    }
+}
+
+pub async fn wait_for(what: &str, mut check: impl FnMut() -> bool) {
+    for _ in 0..6_000 {
+        if check() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("waited in vain: {what}");
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.instance.leave();
+        end_guard(&self.instance.layout.guard_socket());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for name in self.peers.keys() {
+            let run = self.folder.path().join(name.as_str()).join("run");
+            end_guard(&run.join("guard.sock"));
+        }
+    }
+}
+
+/// Kills PostgreSQL and the guard; waits until the guard is gone.
+pub fn end_guard(socket: &Path) {
+    if let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) {
+        drop(stream.write_all(b"\"end\"\n"));
+        drop(stream.read_to_end(&mut Vec::new()));
+    }
+}

@@ -1,0 +1,258 @@
+//! What a voter answers to operators: the types of every answer of the HTTP API.
+//!
+//! Every datum that ages carries its age; what nobody has said lately is `None`, never a green
+//! default (I-37). The command line prints these, `-o json` prints them as they are.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use failover::cluster::{Entry, Hold, Published, Record, Rule, Transition};
+use failover::ids::{
+    Epoch, Generation, InstanceId, NameServerId, Revision, ServiceId, SiteId, SystemIdentifier,
+    TransitionId, VoterId,
+};
+use failover::position::Position;
+use failover::report::{Knock, NameServerAnswer, Note, Pledge, Server};
+use failover::topology::{Site, Topology};
+use failover::{Finding, Role, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`: everything on one screen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The cluster's name; empty before the first topology was applied.
+    pub cluster: String,
+    /// Events that had an effect, as far as the answering voter has applied them.
+    pub revision: Revision,
+    /// Version of the topology, for compare-and-set.
+    pub topology_version: u64,
+    /// Version of the zone.
+    pub zone_version: u32,
+    /// The leader, if the answering voter knows one. Without one the evidence below is missing.
+    pub leader: Option<VoterRef>,
+    /// Who answered.
+    pub answered_by: VoterRef,
+    /// The Raft term of the answering voter.
+    pub term: u64,
+    /// Its wall clock when it answered.
+    pub at: Timestamp,
+    /// How long the leader has led: evidence is no older than this.
+    pub led_for_ms: Option<u64>,
+    /// The voters.
+    pub voters: Vec<VoterStatus>,
+    /// The declared sites.
+    pub sites: BTreeMap<SiteId, Site>,
+    /// The declared services.
+    pub services: Vec<ServiceStatus>,
+    /// The declared name servers.
+    pub name_servers: Vec<NameServerStatus>,
+}
+
+/// A voter, by number and name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterRef {
+    /// Its number.
+    pub voter: VoterId,
+    /// Its name.
+    pub name: String,
+    /// Its site.
+    pub site: Option<SiteId>,
+}
+
+/// What a voter is in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VoterState {
+    /// It leads.
+    Leader,
+    /// It votes and follows.
+    Follower,
+    /// It receives the log and does not vote.
+    Learner,
+    /// Not heard lately, or nobody to ask: no leader is known.
+    Unknown,
+}
+
+/// One voter as the leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterStatus {
+    /// Its number.
+    pub id: VoterId,
+    /// Its name.
+    pub name: String,
+    /// Its site.
+    pub site: Option<SiteId>,
+    /// Where it listens.
+    pub address: Option<SocketAddr>,
+    /// What it is.
+    pub state: VoterState,
+    /// How long ago the answering voter heard from it; `None`: never, or it is the one answering.
+    pub age_ms: Option<u64>,
+    /// Entries of the log that the leader has and it has not yet acknowledged.
+    pub lag_entries: Option<u64>,
+    /// Whether the disk it was born with is recorded: only then is a lost disk noticed (I-22).
+    pub recorded: bool,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub service: ServiceId,
+    /// Its writable name, relative to the zone.
+    pub writable: String,
+    /// Its read-only name, relative to the zone.
+    pub read_only: String,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Who holds it.
+    pub primary: Option<InstanceId>,
+    /// PostgreSQL's identifier of the cluster, once known.
+    pub system_identifier: Option<SystemIdentifier>,
+    /// The synchronous rule.
+    pub rule: Rule,
+    /// Whether the loss of the primary's site alone cannot take an acknowledged commit with it.
+    pub is_site_safe: bool,
+    /// Automation paused by a person.
+    pub hold: Option<Hold>,
+    /// The open transition.
+    pub transition: Option<Transition>,
+    /// Whom the writable name points at.
+    pub published: Option<Published>,
+    /// The last automatic failover, until a person acknowledges it.
+    pub unacknowledged: Option<TransitionId>,
+    /// How long ago the primary was last given a lease by this leader.
+    pub lease_age_ms: Option<u64>,
+    /// Its instances, in the order of preference.
+    pub instances: Vec<InstanceStatus>,
+    /// What the law says now, the first unmet condition first; empty where the answering voter
+    /// does not lead.
+    pub findings: Vec<Finding>,
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// Its name.
+    pub instance: InstanceId,
+    /// Its site.
+    pub site: SiteId,
+    /// Where PostgreSQL listens.
+    pub postgres: SocketAddr,
+    /// What it must be.
+    pub assigned: Role,
+    /// What it says it is; `None`: not heard by this leader.
+    pub reported: Option<Server>,
+    /// How long ago it said so.
+    pub age_ms: Option<u64>,
+    /// Where it stands.
+    pub position: Option<Position>,
+    /// Bytes behind the primary; `None` where either is unknown or the histories have forked.
+    pub lag_bytes: Option<u64>,
+    /// Whether the primary says that it streams; `None` for the primary and where unknown.
+    pub streaming: Option<bool>,
+    /// Whether the synchronous rule counts on it.
+    pub in_rule: bool,
+    /// Whether it admits clients; `None` where unknown.
+    pub admits: Option<bool>,
+    /// What it promised.
+    pub pledge: Option<Pledge>,
+    /// The rule it is proven to enforce.
+    pub enforced: Option<Generation>,
+    /// What it says for people.
+    pub notes: Vec<Note>,
+    /// PostgreSQL's version.
+    pub version: Option<String>,
+    /// What voters and standbys saw when they knocked at its ports, by site.
+    pub knocks: Vec<AgedKnock>,
+}
+
+/// A knock with its age.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgedKnock {
+    /// What was seen.
+    pub knock: Knock,
+    /// How long ago.
+    pub age_ms: u64,
+}
+
+/// One name server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameServerStatus {
+    /// Its name.
+    pub server: NameServerId,
+    /// Its site.
+    pub site: SiteId,
+    /// Where it answers.
+    pub address: SocketAddr,
+    /// The version it told over its own connection.
+    pub follows: Option<u32>,
+    /// How long ago it told so.
+    pub follows_age_ms: Option<u64>,
+    /// What it answered when a voter asked it over the network.
+    pub asked: Option<NameServerAnswer>,
+    /// How long ago.
+    pub asked_age_ms: Option<u64>,
+}
+
+/// `GET /v1/explain/{service}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explain {
+    /// The service.
+    pub service: ServiceId,
+    /// The change that would be proposed now, in words, if any.
+    pub proposes: Option<String>,
+    /// Why, or why not; the first unmet condition first.
+    pub findings: Vec<Finding>,
+    /// What the loss of each site, now, would mean.
+    pub could_lose: Vec<SiteLoss>,
+    /// Revision the answer rests on.
+    pub revision: Revision,
+}
+
+/// What the loss of one site would mean for one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteLoss {
+    /// The site.
+    pub site: SiteId,
+    /// Whether the service would go on without hands and without losing an acknowledged commit.
+    pub survivable: bool,
+    /// In words: `goes on`, `fails over`, `waits`.
+    pub outcome: String,
+    /// Why.
+    pub reasons: Vec<String>,
+}
+
+/// `GET /v1/history`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The newest entries, oldest first.
+    pub entries: Vec<Entry>,
+}
+
+/// `GET /v1/transitions`; `GET /v1/transitions/{id}` answers one [`Record`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transitions {
+    /// All, oldest first.
+    pub transitions: Vec<Record>,
+}
+
+/// `GET /v1/topology`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredTopology {
+    /// Its version, for compare-and-set.
+    pub version: u64,
+    /// What is declared.
+    pub topology: Topology,
+}
+
+/// `POST /v1/requests`, granted and committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The revision it made.
+    pub revision: Revision,
+    /// The transition it began.
+    pub transition: Option<TransitionId>,
+    /// What happened, as the history says it.
+    pub text: String,
+}

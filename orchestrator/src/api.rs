@@ -1,0 +1,354 @@
+//! The HTTP API of a voter.
+//!
+//! Whoever has a certificate of the cluster may connect; what each may ask for is decided here,
+//! by the kind and the name in its certificate (I-32). Every refusal is logged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query as Parameters, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use failover::Request;
+use failover::ids::{InstanceId, NameServerId, ServiceId, TransitionId};
+use failover::report::{Observation, Report};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+use wire::http::Problem;
+use wire::role::{Kind, Peer};
+
+use crate::message::Envelope;
+use crate::projection::Projection;
+use crate::replica::{Query, Reply};
+use crate::routes::{Inbound, Question, Routes};
+
+/// How long a poll waits for news at the most.
+const POLL: Duration = Duration::from_secs(20);
+/// Largest body of another voter: a snapshot.
+const RAFT_BYTES: usize = 16 << 20;
+
+type Shared = State<Arc<Routes>>;
+type Answered = Result<Response, Refused>;
+
+/// All routes.
+pub fn router(routes: Arc<Routes>) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/v1/report", post(report))
+        .route("/v1/assignment/{instance}", get(assignment))
+        .route("/v1/zone", get(zone))
+        .route("/v1/raft", post(raft).layer(axum::extract::DefaultBodyLimit::max(RAFT_BYTES)))
+        .route("/v1/forward", post(forward))
+        .route("/v1/status", get(status))
+        .route("/v1/explain/{service}", get(explain))
+        .route("/v1/history", get(history))
+        .route("/v1/transitions", get(transitions))
+        .route("/v1/transitions/{id}", get(transition))
+        .route("/v1/topology", get(topology))
+        .route("/v1/requests", post(request))
+        .with_state(routes)
+}
+
+/// An error answer.
+struct Refused(StatusCode, Problem);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+fn refused(code: StatusCode, error: impl Into<String>, remedy: &str) -> Refused {
+    Refused(code, Problem::new(error).with_remedy(remedy))
+}
+
+fn role(peer: &Peer, kind: Kind, name: Option<&str>) -> Result<(), Refused> {
+    if peer.kind == kind && name.is_none_or(|name| name == peer.name) {
+        return Ok(());
+    }
+    let wanted = name.map_or_else(|| format!("a {kind}"), |name| format!("{kind} `{name}`"));
+    tracing::warn!(%peer, "refused: this is for {wanted}");
+    Err(refused(
+        StatusCode::FORBIDDEN,
+        format!("this is for {wanted}; the certificate is for {peer}"),
+        "use the certificate that was made for this",
+    ))
+}
+
+fn read<T: DeserializeOwned>(peer: &Peer, body: &Bytes) -> Result<T, Refused> {
+    serde_json::from_slice(body).map_err(|error| {
+        tracing::warn!(%peer, "refused: a body that cannot be read: {error}");
+        let text = format!("the body cannot be read: {error}");
+        refused(StatusCode::BAD_REQUEST, text, "run the same version on both sides")
+    })
+}
+
+/// A name in a path or a query.
+fn name<T: std::str::FromStr>(text: &str) -> Result<T, Refused>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| refused(StatusCode::BAD_REQUEST, error.to_string(), ""))
+}
+
+fn answer(reply: Reply) -> Answered {
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    match reply {
+        Reply::Report(answer) => Ok(Json(answer).into_response()),
+        Reply::Accepted(accepted) => Ok(Json(accepted).into_response()),
+        Reply::Found(value) => Ok(Json(value).into_response()),
+        Reply::Refused { error, findings } => {
+            let findings = findings.iter().filter_map(|f| serde_json::to_value(f).ok());
+            let problem = Problem { error, findings: findings.collect(), ..Problem::default() };
+            Err(Refused(StatusCode::CONFLICT, problem))
+        }
+        Reply::Unknown(error) => Err(refused(StatusCode::NOT_FOUND, error, "")),
+        Reply::NoLeader => Err(refused(
+            unavailable,
+            "no leader is known to this voter",
+            "wait for an election, or see with `baton status` which voters are reached",
+        )),
+        Reply::InDoubt(error) => Err(refused(
+            StatusCode::GATEWAY_TIMEOUT,
+            error,
+            "look at `baton history` before asking again",
+        )),
+        Reply::Stopped(error) => {
+            Err(refused(unavailable, format!("this voter does not act: {error}"), ""))
+        }
+    }
+}
+
+async fn livez(State(routes): Shared) -> Answered {
+    match routes.standing.borrow().stopped.clone() {
+        Some(reason) => answer(Reply::Stopped(reason)),
+        None => Ok(Json("alive").into_response()),
+    }
+}
+
+async fn readyz(State(routes): Shared) -> Answered {
+    let standing = routes.standing.borrow().clone();
+    match (standing.stopped, standing.leader) {
+        (Some(reason), _) => answer(Reply::Stopped(reason)),
+        (None, None) => answer(Reply::NoLeader),
+        (None, Some(_)) => Ok(Json("ready").into_response()),
+    }
+}
+
+async fn report(State(routes): Shared, Extension(peer): Extension<Peer>, body: Bytes) -> Answered {
+    role(&peer, Kind::Agent, None)?;
+    let report: Report = read(&peer, &body)?;
+    role(&peer, Kind::Agent, Some(report.instance.as_str()))?;
+    if let Some(receiver) = report.receiver.as_ref().filter(|receiver| !receiver.streaming) {
+        // A broken stream: look for oneself, now.
+        routes.look(&receiver.upstream);
+    }
+    answer(routes.ask(Question::Report(Box::new(report))).await)
+}
+
+#[derive(Deserialize)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+async fn assignment(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(instance): Path<String>,
+    Parameters(After { after }): Parameters<After>,
+) -> Answered {
+    role(&peer, Kind::Agent, Some(&instance))?;
+    let instance: InstanceId = name(&instance)?;
+    let polling = Polling { routes: &routes, instance: &instance, done: false };
+    let found = poll(&routes, |projection| {
+        let assignment = projection.assignments.get(&instance)?;
+        (assignment.revision.0 > after).then(|| assignment.clone())
+    })
+    .await;
+    polling.done();
+    let current = || routes.projection.borrow().assignments.get(&instance).cloned();
+    match found.or_else(current) {
+        Some(assignment) => Ok(Json(assignment).into_response()),
+        None => Err(refused(
+            StatusCode::NOT_FOUND,
+            format!("instance `{instance}` is not declared, as far as this voter knows"),
+            "apply the topology: `baton apply`",
+        )),
+    }
+}
+
+/// Notices that an agent hung up while it was waiting: perhaps it died.
+struct Polling<'a> {
+    routes: &'a Routes,
+    instance: &'a InstanceId,
+    done: bool,
+}
+
+impl Polling<'_> {
+    fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.routes.look(self.instance);
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ZonePoll {
+    #[serde(default)]
+    after: u32,
+    server: String,
+    have: Option<u32>,
+}
+
+async fn zone(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Parameters(ZonePoll { after, server, have }): Parameters<ZonePoll>,
+) -> Answered {
+    role(&peer, Kind::Dns, Some(&server))?;
+    let server: NameServerId = name(&server)?;
+    if let Some(version) = have {
+        let routes = routes.clone();
+        tokio::spawn(async move {
+            routes.observe(Observation::Follows { server, version }).await;
+        });
+    }
+    let found = poll(&routes, |projection| {
+        (projection.zone.version > after).then(|| projection.zone.clone())
+    })
+    .await;
+    let zone = found.unwrap_or_else(|| routes.projection.borrow().zone.clone());
+    if zone.version == 0 {
+        return Err(refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "there is no zone yet",
+            "apply the topology: `baton apply`",
+        ));
+    }
+    Ok(Json(&*zone).into_response())
+}
+
+/// A request as one line of the log: without what may be long.
+fn in_words(request: &Request) -> String {
+    match request {
+        Request::Apply { expected, .. } => format!("replace topology {expected}"),
+        Request::Switchover { service, to: None, .. } => format!("switch {service} over"),
+        Request::Switchover { service, to: Some(to), .. } => {
+            format!("switch {service} over to {to}")
+        }
+        Request::Failover { service, .. } => format!("fail {service} over"),
+        Request::Hold { service, .. } => format!("hold {service}"),
+        Request::Resume { service, .. } => format!("resume {service}"),
+        Request::AddVoter { id, voter } => format!("add voter {id}, {}", voter.name),
+        Request::RemoveVoter { id } => format!("remove voter {id}"),
+    }
+}
+
+/// Waits until `look` finds something, at most [`POLL`].
+async fn poll<T>(routes: &Routes, look: impl Fn(&Projection) -> Option<T>) -> Option<T> {
+    let until = Instant::now() + POLL;
+    let mut changes = routes.projection.clone();
+    loop {
+        let found = look(&changes.borrow_and_update());
+        if found.is_some() {
+            return found;
+        }
+        match timeout_at(until, changes.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return None,
+        }
+    }
+}
+
+async fn raft(State(routes): Shared, Extension(peer): Extension<Peer>, body: Bytes) -> Answered {
+    role(&peer, Kind::Voter, None)?;
+    let envelope: Envelope = read(&peer, &body)?;
+    if let Some(reason) = routes.standing.borrow().stopped.clone() {
+        return answer(Reply::Stopped(reason));
+    }
+    if routes.submit(Inbound::Peer(peer.name, Box::new(envelope))) {
+        Ok(StatusCode::OK.into_response())
+    } else {
+        Err(refused(StatusCode::SERVICE_UNAVAILABLE, "too much to do", ""))
+    }
+}
+
+async fn forward(State(routes): Shared, Extension(peer): Extension<Peer>, body: Bytes) -> Answered {
+    role(&peer, Kind::Voter, None)?;
+    let question: Question = read(&peer, &body)?;
+    // One step only: a voter that does not lead says so, and passes nothing on.
+    let leads = routes.standing.borrow().leads;
+    let reply = if leads { routes.ask_here(question).await } else { Reply::NoLeader };
+    Ok(Json(reply).into_response())
+}
+
+/// Asks the leader; what this voter knows itself is better than nothing, and says who answered.
+async fn query(routes: &Routes, peer: &Peer, query: Query) -> Answered {
+    role(peer, Kind::Operator, None)?;
+    let reply = routes.ask(Question::Query(query.clone())).await;
+    if matches!(reply, Reply::NoLeader | Reply::InDoubt(_)) {
+        return answer(routes.ask_here(Question::Query(query)).await);
+    }
+    answer(reply)
+}
+
+async fn status(State(routes): Shared, Extension(peer): Extension<Peer>) -> Answered {
+    query(&routes, &peer, Query::Status).await
+}
+
+async fn explain(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(service): Path<String>,
+) -> Answered {
+    query(&routes, &peer, Query::Explain(name(&service)?)).await
+}
+
+#[derive(Deserialize)]
+struct HistoryOf {
+    service: Option<ServiceId>,
+    limit: Option<usize>,
+}
+
+async fn history(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Parameters(HistoryOf { service, limit }): Parameters<HistoryOf>,
+) -> Answered {
+    query(&routes, &peer, Query::History { service, limit: limit.unwrap_or(100) }).await
+}
+
+async fn transitions(State(routes): Shared, Extension(peer): Extension<Peer>) -> Answered {
+    query(&routes, &peer, Query::Transitions).await
+}
+
+async fn transition(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<u64>,
+) -> Answered {
+    query(&routes, &peer, Query::Transition(TransitionId(id))).await
+}
+
+async fn topology(State(routes): Shared, Extension(peer): Extension<Peer>) -> Answered {
+    query(&routes, &peer, Query::Topology).await
+}
+
+async fn request(State(routes): Shared, Extension(peer): Extension<Peer>, body: Bytes) -> Answered {
+    role(&peer, Kind::Operator, None)?;
+    let request: Box<Request> = read(&peer, &body)?;
+    tracing::info!(%peer, "an operator asks: {}", in_words(&request));
+    answer(routes.ask(Question::Request { by: peer.name, request }).await)
+}

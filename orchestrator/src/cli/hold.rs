@@ -1,0 +1,23 @@
+//! `baton hold` and `baton resume`: automation of one service.
+
+use failover::Request;
+
+use crate::client::{Cluster, Failure};
+use crate::screen::print;
+use crate::verbs::{Globals, Reasoned};
+
+pub async fn hold(globals: &Globals, arguments: Reasoned) -> Result<u8, Failure> {
+    let Reasoned { service, reason } = arguments;
+    ask(globals, Request::Hold { service, reason }).await
+}
+
+pub async fn resume(globals: &Globals, arguments: Reasoned) -> Result<u8, Failure> {
+    let Reasoned { service, reason } = arguments;
+    ask(globals, Request::Resume { service, reason }).await
+}
+
+async fn ask(globals: &Globals, request: Request) -> Result<u8, Failure> {
+    let accepted = Cluster::of(globals)?.request(&request).await?;
+    print(globals.output, &accepted, &accepted.text)?;
+    Ok(wire::exit::OK)
+}

@@ -1,0 +1,111 @@
+//! Phases of made-up transitions.
+
+use failover::ids::{Epoch, TransitionId, VoterId};
+use failover::time::Timestamp;
+use orchestrator::probe::{Attempt, Head};
+
+use super::*;
+
+fn record(steps: &[(&str, u64, u64)]) -> Record {
+    let step = |(name, voter, ms): &(&str, u64, u64)| StepRecord {
+        name: (*name).to_owned(),
+        at: Timestamp(i64::try_from(1_000_000 + ms).expect("small")),
+        voter: VoterId(*voter),
+        // Every voter's clock begins somewhere else.
+        monotonic_us: voter * 1_000_000_000 + ms * 1_000,
+        note: String::new(),
+    };
+    Record {
+        id: TransitionId(3),
+        service: "clinic".parse().expect("a name"),
+        trigger: Trigger::PrimaryLost,
+        by: "baton".into(),
+        cause: "primary lost: both ports refuse".into(),
+        from: Some("arezzo-1".parse().expect("a name")),
+        to: Some("roubaix-1".parse().expect("a name")),
+        epoch: Epoch(1),
+        steps: steps.iter().map(step).collect(),
+        examined: Vec::new(),
+        outcome: Outcome::Done,
+    }
+}
+
+const STEPS: [(&str, u64, u64); 6] = [
+    ("started", 2, 0),
+    ("seal", 2, 40),
+    ("promote", 2, 240),
+    ("prove", 2, 260),
+    ("redirect", 2, 300),
+    ("verify", 2, 350),
+];
+
+#[test]
+fn each_phase_ends_with_its_step() {
+    let found = phases(&record(&STEPS));
+    assert_eq!(found.seal_ms, Some(40.0));
+    assert_eq!(found.promote_ms, Some(200.0));
+    assert_eq!(found.prove_ms, Some(20.0));
+    assert_eq!(found.redirect_ms, Some(40.0));
+    assert_eq!(found.verify_ms, Some(50.0));
+    assert_eq!(found.total_ms, Some(350.0));
+    assert_eq!((found.quiesce_ms, found.catch_up_ms), (None, None));
+}
+
+/// I-23: clocks of two voters are never subtracted from each other.
+#[test]
+fn a_new_leader_is_measured_by_the_wall() {
+    let mut steps = STEPS;
+    for step in steps.iter_mut().skip(2) {
+        step.1 = 1;
+    }
+    let found = phases(&record(&steps));
+    assert_eq!(found.promote_ms, Some(200.0));
+    assert_eq!(found.total_ms, Some(350.0));
+}
+
+#[test]
+fn a_journal_tells_when_it_was_noticed() {
+    let attempt = |n: u64, us: u64| Attempt {
+        n,
+        sent_us: us - 1_000,
+        acked_us: Some(us),
+        done_us: us,
+        outcome: Write::Acked,
+        server: ([192, 0, 2, 1], 5432).into(),
+        error: None,
+    };
+    let begun = 2_000_000_000;
+    let journal = Journal {
+        head: Head {
+            run: "r".into(),
+            service: "clinic".into(),
+            through: "clinic.db.example.".into(),
+            every_ms: 10,
+            us: 0,
+            at: 0,
+        },
+        // A longer gap long before is another story.
+        attempts: vec![
+            attempt(1, begun - 9_000_000),
+            attempt(2, begun - 210_000),
+            attempt(3, begun + 310_000),
+        ],
+    };
+    let record = record(&STEPS);
+    let felt = clients(&record, &journal, None);
+    let full = with_phases(&record, Some(felt.clone()));
+    assert_eq!(full.phases.detect_ms, Some(210.0));
+    assert_eq!(full.clients.as_ref().and_then(|clients| clients.gap_ms), Some(520.0));
+    let text = text(&record, Some(&felt));
+    assert!(text.contains("no write was acknowledged for  520 ms"), "{text}");
+    assert!(text.contains("lost                           unknown"), "{text}");
+}
+
+#[test]
+fn json_is_the_record_with_its_phases() {
+    let record = record(&STEPS);
+    let value = serde_json::to_value(with_phases(&record, None)).expect("plain data");
+    assert!(value.get("steps").is_some() && value.get("outcome").is_some());
+    assert_eq!(value.pointer("/phases/total_ms"), Some(&serde_json::json!(350.0)));
+    assert!(serde_json::from_value::<Record>(value).is_ok(), "it still reads as a record");
+}

@@ -1,0 +1,141 @@
+//! What goes to standard output: JSON as the cluster gave it, or text for people.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use failover::time::Timestamp;
+use serde::Serialize;
+
+use crate::client::Failure;
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Prints `text`, or `value` as JSON.
+pub fn print(output: Output, value: &impl Serialize, text: &str) -> Result<(), Failure> {
+    let written = match output {
+        Output::Json => {
+            let json = serde_json::to_string_pretty(value)
+                .map_err(|error| Failure::failed(format!("cannot be written as JSON: {error}")))?;
+            writeln!(std::io::stdout(), "{json}")
+        }
+        Output::Text => writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n')),
+    };
+    match written {
+        // Whoever read has had enough (`baton history | head`).
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::failed(format!("standard output: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// A remark while something goes on: to standard error, and only for people.
+pub fn remark(output: Output, text: &str) {
+    if output == Output::Text {
+        eprintln!("{text}");
+    }
+}
+
+/// Whether standard output may be coloured.
+pub fn is_coloured() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// How good something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mood {
+    /// Nothing to say.
+    Plain,
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Odd,
+    /// Wrong, or not known.
+    Bad,
+}
+
+/// A cell in the colour of its mood.
+pub fn cell(text: impl ToString, mood: Mood) -> Cell {
+    let cell = Cell::new(text);
+    if !is_coloured() {
+        return cell;
+    }
+    match mood {
+        Mood::Plain => cell,
+        Mood::Good => cell.fg(Color::Green),
+        Mood::Odd => cell.fg(Color::Yellow),
+        Mood::Bad => cell.fg(Color::Red),
+    }
+}
+
+/// A line in the colour of its mood.
+pub fn tinted(text: &str, mood: Mood) -> String {
+    let code = match mood {
+        Mood::Plain => return text.to_owned(),
+        Mood::Good => 32,
+        Mood::Odd => 33,
+        Mood::Bad => 31,
+    };
+    if is_coloured() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// A table without frames; as wide as the terminal at the most.
+pub fn table(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(headings.iter().map(|heading| cell(heading, Mood::Plain)));
+    table
+}
+
+/// The lines of a table, without trailing blanks, two blanks from the left.
+pub fn lines(table: &Table) -> String {
+    let mut text = String::new();
+    for line in table.to_string().lines() {
+        let _ = writeln!(text, " {}", line.trim_end());
+    }
+    text
+}
+
+/// A length of time as people say it.
+pub fn span(length: Duration) -> String {
+    let ms = length.as_millis();
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+        3_600_000..86_400_000 => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
+        _ => format!("{} d {} h", ms / 86_400_000, ms % 86_400_000 / 3_600_000),
+    }
+}
+
+/// An age: `0.4 s`, or `unknown` when there is none.
+pub fn age(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "unknown".to_owned(), |ms| span(Duration::from_millis(ms)))
+}
+
+/// A number of bytes as people say it.
+pub fn bytes(count: u64) -> String {
+    match count {
+        0..1_024 => format!("{count} B"),
+        1_024..1_048_576 => format!("{} kB", count / 1_024),
+        1_048_576..1_073_741_824 => format!("{} MB", count / 1_048_576),
+        _ => format!("{} GB", count / 1_073_741_824),
+    }
+}
+
+/// A wall-clock time in UTC, to the millisecond.
+pub fn time(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(
+        |_| at.0.to_string(),
+        |time| time.strftime("%Y-%m-%d %H:%M:%S%.3fZ").to_string(),
+    )
+}

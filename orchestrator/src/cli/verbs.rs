@@ -1,0 +1,380 @@
+//! The verbs and their arguments, as clap reads them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use failover::ids::{InstanceId, ServiceId, VoterId};
+
+use crate::screen::Output;
+
+/// The exit statuses, as `baton help exit-codes` prints them.
+pub const EXIT_CODES: &str = "\
+Exit statuses:
+  0  done as asked; with `status --check`: all is well
+  1  something failed, or was rolled back, or is not as it should be: the message says what
+  2  the command line or a file is wrong: nothing was changed
+  3  no voter could be reached, or the cluster has no leader
+  4  refused by the cluster, with every reason: nothing was changed
+  5  in doubt: the request was sent and its outcome is not known yet";
+
+const GROUPS: &str = "\
+{about}
+
+{usage-heading} {usage}
+
+Set up:
+  init        Write a ready folder for a topology: authority, certificates, configs, unit files
+  plan        Show what applying a topology file would change
+  apply       Make the cluster take over a topology file
+  voters      List, add or remove voters
+
+Look:
+  status      Everything on one screen
+  explain     Why a service does or does not fail over, and which sites could be lost now
+  history     What happened, newest last
+  report      One change of primary: phases, positions, who was rejected and why
+  dns         Ask every authoritative server and compare
+  doctor      Configuration, certificates, clocks, timing law
+  probe       Write rows through the service's name and measure what clients feel
+
+Act:
+  switchover  Move the primary, planned: nothing is lost, rolls back when it cannot be done
+  failover    Declare the primary lost and fail over now
+  hold        Pause automation of a service
+  resume      Let automation go on, and acknowledge the last automatic failover
+
+  help        Explain a verb: `baton help switchover`; `baton help exit-codes`
+
+Options:
+{options}
+
+{after-help}";
+
+const EXAMPLES: &str = "\
+Examples:
+  baton init topology.toml --out cluster/
+  baton --config cluster/operator/baton.toml apply topology.toml
+  baton status
+  baton switchover clinic --to roubaix-1 --reason \"kernel update in arezzo\"
+  baton report 7 --journal probe.jsonl
+
+Exit statuses: 0 done, 1 failed, 2 wrong command or file, 3 unreachable, 4 refused, 5 in doubt
+(baton help exit-codes).";
+
+/// Geo-redundant failover for PostgreSQL, decided by a quorum of sites and told through DNS.
+#[derive(Debug, Parser)]
+#[command(
+    name = "baton",
+    version,
+    help_template = GROUPS,
+    after_help = EXAMPLES,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub globals: Globals,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Clone, Debug, Args)]
+pub struct Globals {
+    /// The operator's configuration [default: ./baton.toml, ~/.config/baton/baton.toml,
+    /// /etc/baton/baton.toml]
+    #[arg(long, global = true, env = "BATON_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How answers are printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// How long to wait for one answer of the cluster
+    #[arg(long, global = true, value_name = "DURATION", default_value = "5s")]
+    #[arg(value_parser = duration)]
+    pub timeout: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    wire::config::duration::parse(text)
+}
+
+fn voter_id(text: &str) -> Result<VoterId, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a voter's number is 1 or more".to_owned()),
+        Ok(number) => Ok(VoterId(number)),
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Write a ready folder for a topology: authority, certificates, configs, unit files
+    Init(Init),
+    /// Show what applying a topology file would change
+    Plan(Plan),
+    /// Make the cluster take over a topology file
+    Apply(Apply),
+    /// Everything on one screen
+    Status(Status),
+    /// Why a service does or does not fail over, and which sites could be lost now
+    Explain(Explain),
+    /// Move the primary, planned: nothing is lost, rolls back when it cannot be done
+    Switchover(Switchover),
+    /// Declare the primary lost and fail over now
+    Failover(Failover),
+    /// Pause automation of a service
+    Hold(Reasoned),
+    /// Let automation go on, and acknowledge the last automatic failover
+    Resume(Reasoned),
+    /// What happened, newest last
+    History(History),
+    /// One change of primary: phases, positions, who was rejected and why
+    Report(Report),
+    /// List, add or remove voters
+    Voters(Voters),
+    /// Ask every authoritative server and compare
+    Dns(Dns),
+    /// Configuration, certificates, clocks, timing law
+    Doctor,
+    /// Write rows through the service's name and measure what clients feel
+    Probe(Probe),
+    /// The exit statuses
+    #[command(hide = true, long_about = EXIT_CODES)]
+    ExitCodes,
+}
+
+/// `baton init`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton init topology.toml --out cluster/
+  scp -r cluster/arezzo/. root@arezzo:/var/lib/baton/
+
+The folder `ca` signs for the whole cluster: keep it off the machines.")]
+pub struct Init {
+    /// The topology file
+    pub topology: PathBuf,
+    /// Where to write: an empty or new folder
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Add what is new to a folder written earlier; keys and files that are there stay
+    #[arg(long, visible_alias = "add-voter")]
+    pub update: bool,
+    /// The name in the operator's certificate; it is in the history of all you do
+    #[arg(long, value_name = "NAME", env = "USER", default_value = "operator")]
+    pub operator: String,
+    /// Where a site's folder will lie on its machines (for the unit files)
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/baton")]
+    pub home: PathBuf,
+    /// Where the programs will lie on the machines (for the unit files)
+    #[arg(long, value_name = "DIR", default_value = "/usr/local/bin")]
+    pub programs: PathBuf,
+}
+
+/// `baton plan`
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The topology file [default: `topology` of the configuration]
+    pub topology: Option<PathBuf>,
+}
+
+/// `baton apply`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The difference is shown first. The cluster takes the new topology only if nobody changed it since
+(compare-and-set by version).")]
+pub struct Apply {
+    /// The topology file [default: `topology` of the configuration]
+    pub topology: Option<PathBuf>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `baton status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Exit with 1 unless all is well
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `baton explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The service
+    pub service: ServiceId,
+}
+
+/// How long to stay after a request.
+#[derive(Clone, Debug, Args)]
+pub struct Waiting {
+    /// Wait for the outcome and show each step (the default)
+    #[arg(long, overrides_with = "no_wait")]
+    pub wait: bool,
+    /// Return as soon as the cluster has decided
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Give up watching after this long (exit status 5); the transition goes on
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    pub wait_timeout: Duration,
+}
+
+/// `baton switchover`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton switchover clinic --to roubaix-1 --reason \"kernel update in arezzo\"
+
+Ctrl-C ends the watching, never the switchover.")]
+pub struct Switchover {
+    /// The service
+    pub service: ServiceId,
+    /// The new primary [default: the best candidate]
+    #[arg(long, value_name = "INSTANCE")]
+    pub to: Option<InstanceId>,
+    /// Why, for the record
+    #[arg(long)]
+    pub reason: String,
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `baton failover`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For when you know that the primary is lost and baton cannot. Enough standbys are sealed first: what
+was acknowledged is not lost even if you are wrong. To move a healthy primary use `switchover`.")]
+pub struct Failover {
+    /// The service
+    pub service: ServiceId,
+    /// Why, for the record
+    #[arg(long)]
+    pub reason: String,
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `baton hold`, `baton resume`
+#[derive(Debug, Args)]
+pub struct Reasoned {
+    /// The service
+    pub service: ServiceId,
+    /// Why, for the record
+    #[arg(long, default_value = "")]
+    pub reason: String,
+}
+
+/// `baton history`
+#[derive(Debug, Args)]
+pub struct History {
+    /// Only this service
+    #[arg(long)]
+    pub service: Option<ServiceId>,
+    /// How many of the newest entries
+    #[arg(long, default_value_t = 50)]
+    pub limit: usize,
+}
+
+/// `baton report`
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Its number; without one, all are listed
+    pub id: Option<u64>,
+    /// A probe writer's journal of that time: the report then says what clients felt
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+}
+
+/// `baton voters`
+#[derive(Debug, Args)]
+pub struct Voters {
+    #[command(subcommand)]
+    pub verb: Option<VotersVerb>,
+}
+
+/// What to do with voters.
+#[derive(Debug, Subcommand)]
+pub enum VotersVerb {
+    /// Show them
+    List,
+    /// Add one to the group; start it with `join = true` first
+    Add {
+        /// Its number: never used before
+        #[arg(long, value_parser = voter_id)]
+        id: VoterId,
+        /// Its name: that of its certificate
+        #[arg(long)]
+        name: String,
+        /// The site it stands in [default: its name]
+        #[arg(long)]
+        site: Option<String>,
+        /// Where it listens
+        #[arg(long, value_name = "IP:PORT")]
+        address: SocketAddr,
+    },
+    /// Take one out of the group; its number is never used again
+    Remove {
+        /// Its number
+        #[arg(value_parser = voter_id)]
+        id: VoterId,
+    },
+}
+
+/// `baton dns`
+#[derive(Debug, Args)]
+pub struct Dns {
+    #[command(subcommand)]
+    pub verb: DnsVerb,
+}
+
+/// What to do with name servers.
+#[derive(Debug, Subcommand)]
+pub enum DnsVerb {
+    /// Ask each for the zone's serial and every service's names; exit status 1 when they differ
+    Check {
+        /// Ask these instead of the declared ones
+        #[arg(long, value_name = "IP:PORT")]
+        name_server: Vec<SocketAddr>,
+    },
+}
+
+/// `baton probe`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton probe clinic --every 10ms --journal probe.jsonl
+  baton probe clinic --reconcile probe.jsonl -o json
+
+Writes to the table baton_probe.writes of the database `postgres`, as the role `baton_probe`, with
+the certificate operator/probe.crt. Ctrl-C ends the run.")]
+pub struct Probe {
+    /// The service
+    pub service: ServiceId,
+    /// How often a row is written
+    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = duration)]
+    pub every: Duration,
+    /// How long [default: until Ctrl-C]
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u64>,
+    /// Where to note what was acknowledged
+    #[arg(long, value_name = "FILE", required_unless_present = "reconcile")]
+    pub journal: Option<PathBuf>,
+    /// Hold a journal against the table; exit status 1 when something acknowledged is missing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["journal", "seconds"])]
+    pub reconcile: Option<PathBuf>,
+    /// Ask these servers instead of those in the topology file
+    #[arg(long, value_name = "IP:PORT")]
+    pub name_server: Vec<SocketAddr>,
+    /// Connect here, past DNS
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "name_server")]
+    pub address: Option<SocketAddr>,
+    /// The probe's certificate [default: probe.crt beside the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
+    /// Its key [default: probe.key beside the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+}

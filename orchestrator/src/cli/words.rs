@@ -1,0 +1,94 @@
+//! The vocabulary of the answers, in words.
+
+use failover::cluster::Outcome;
+use failover::report::{Down, NameServerAnswer, Server, Severity};
+use failover::{Finding, Role};
+use orchestrator::answers::VoterState;
+
+use crate::screen::Mood;
+
+/// A finding in one line.
+pub fn finding(finding: &Finding) -> String {
+    let mark = match finding.severity {
+        Severity::Info => "",
+        Severity::Warning => " (warning)",
+        Severity::Blocks => " (blocks)",
+    };
+    match &finding.instance {
+        Some(instance) => format!("{}{mark}: {instance}: {}", finding.check, finding.text),
+        None => format!("{}{mark}: {}", finding.check, finding.text),
+    }
+}
+
+/// How bad a finding is.
+pub fn severity(severity: Severity) -> Mood {
+    match severity {
+        Severity::Info => Mood::Plain,
+        Severity::Warning => Mood::Odd,
+        Severity::Blocks => Mood::Bad,
+    }
+}
+
+/// What an instance must be.
+pub fn role(role: &Role) -> String {
+    match role {
+        Role::Idle => "idle".to_owned(),
+        Role::Primary { .. } => "primary".to_owned(),
+        Role::Stopped => "stopped".to_owned(),
+        Role::Fenced => "fenced".to_owned(),
+        Role::Sealed => "sealed".to_owned(),
+        Role::Standby { upstream } => format!("standby of {upstream}"),
+    }
+}
+
+/// What an instance says it is.
+pub fn server(server: Option<&Server>) -> String {
+    match server {
+        None => "unknown".to_owned(),
+        Some(Server::Absent) => "no data directory".to_owned(),
+        Some(Server::Refused(reason)) => format!("untouched: {reason}"),
+        Some(Server::Down(Down::Crashed)) => "crashed".to_owned(),
+        Some(Server::Down(Down::Fenced)) => "fenced".to_owned(),
+        Some(Server::Down(Down::Clean(_))) => "stopped".to_owned(),
+        Some(Server::Down(Down::NotStarted)) => "not started".to_owned(),
+        Some(Server::Starting) => "starting".to_owned(),
+        Some(Server::Recovery { .. }) => "standby".to_owned(),
+        Some(Server::Writable { .. }) => "primary".to_owned(),
+    }
+}
+
+/// What a voter is.
+pub fn voter(state: VoterState) -> (&'static str, Mood) {
+    match state {
+        VoterState::Leader => ("leader", Mood::Good),
+        VoterState::Follower => ("follower", Mood::Good),
+        VoterState::Learner => ("learner", Mood::Odd),
+        VoterState::Unknown => ("unknown", Mood::Bad),
+    }
+}
+
+/// What a name server answered.
+pub fn name_server(answer: Option<&NameServerAnswer>) -> String {
+    match answer {
+        None => "unknown".to_owned(),
+        Some(NameServerAnswer::Refused) => "refuses".to_owned(),
+        Some(NameServerAnswer::Silent) => "silent".to_owned(),
+        Some(NameServerAnswer::Serves { writable, .. }) => {
+            let one = |(service, addresses): &(_, Vec<std::net::IpAddr>)| {
+                let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+                format!("{service} = {}", addresses.join(", "))
+            };
+            writable.iter().map(one).collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+/// How a transition ended.
+pub fn outcome(outcome: &Outcome) -> (String, Mood) {
+    match outcome {
+        Outcome::Open => ("under way".to_owned(), Mood::Odd),
+        Outcome::Done => ("done".to_owned(), Mood::Good),
+        Outcome::Aborted(reason) => (format!("rolled back: {reason}"), Mood::Bad),
+        Outcome::Superseded(by) => (format!("superseded by transition {by}"), Mood::Odd),
+    }
+}

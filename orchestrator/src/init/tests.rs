@@ -1,0 +1,135 @@
+//! The folder that `baton init` writes is one that the programs accept.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use wire::role::Kind;
+use wire::tls::{Files, Identity};
+
+use super::*;
+use crate::topology;
+
+fn declared(text: &str) -> Declared {
+    topology::parse(Path::new("t.toml"), text).expect("the example is right")
+}
+
+fn run(folder: &Path, text: &str, mode: Mode) -> Result<Written, InitError> {
+    init(&Plan {
+        declared: &declared(text),
+        source: text,
+        folder,
+        mode,
+        operator: "alice",
+        home: Path::new("/var/lib/baton"),
+        programs: Path::new("/usr/local/bin"),
+    })
+}
+
+const RIGHT: &str = topology::tests::RIGHT;
+
+fn identity(folder: &Path, stem: &str) -> Identity {
+    let files = Files {
+        ca: folder.join("ca.crt"),
+        certificate: folder.join(format!("{stem}.crt")),
+        key: folder.join(format!("{stem}.key")),
+    };
+    Identity::load(&files).expect("it was just made")
+}
+
+#[test]
+fn the_certificates_have_their_roles() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(folder.path(), RIGHT, Mode::New).expect("the folder is empty");
+    for (place, stem, kind, name) in [
+        ("arezzo/orchestrator", "tls", Kind::Voter, "arezzo"),
+        ("roubaix/agent-roubaix-1", "tls", Kind::Agent, "roubaix-1"),
+        ("arezzo/dns", "tls", Kind::Dns, "ns1"),
+        ("operator", "operator", Kind::Operator, "alice"),
+    ] {
+        let peer = identity(&folder.path().join(place), stem).peer().clone();
+        assert_eq!((peer.kind, peer.name.as_str()), (kind, name));
+        assert_eq!(peer.cluster, "clinic-eu");
+    }
+    let probe = Files {
+        ca: folder.path().join("operator/ca.crt"),
+        certificate: folder.path().join("operator/probe.crt"),
+        key: folder.path().join("operator/probe.key"),
+    };
+    assert!(Identity::load(&probe).is_err(), "the probe has no role of ours");
+    assert!(wire::tls::postgres_client(&probe).is_ok());
+    let key = fs::metadata(folder.path().join("ca/ca.key")).expect("it is there");
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn the_voters_accept_their_configuration() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(folder.path(), RIGHT, Mode::New).expect("the folder is empty");
+    for site in ["arezzo", "falkenstein", "roubaix"] {
+        let path = folder.path().join(site).join("orchestrator/orchestrator.toml");
+        crate::config::Config::load(&path).expect("the loader takes what init wrote");
+    }
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("mine"), "mine").expect("writable");
+    let refused = run(folder.path(), RIGHT, Mode::New).expect_err("it is not empty");
+    assert!(matches!(refused, InitError::NotEmpty(_)));
+    assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
+}
+
+fn contents(folder: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).expect("readable").map(|entry| entry.expect("readable")) {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.insert(entry.path(), fs::read(entry.path()).expect("readable"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn an_update_adds_what_is_new_and_keeps_every_key() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(folder.path(), RIGHT, Mode::New).expect("the folder is empty");
+    let before = contents(folder.path());
+    let again = run(folder.path(), RIGHT, Mode::Update).expect("nothing is new");
+    assert_eq!((again.new.len(), again.differing.len()), (0, 0));
+    assert_eq!(before, contents(folder.path()));
+    // Two sites are put in front of the others: the numbers of the first three stay.
+    let more = "[[site]]\nname = \"lyon\"\nvoter = \"127.0.4.1:7400\"\n\n\
+                [[site]]\nname = \"bari\"\nvoter = \"127.0.5.1:7400\"\n\n";
+    let text = RIGHT.replacen("[[site]]", &format!("{more}[[site]]"), 1);
+    let added = run(folder.path(), &text, Mode::Update).expect("two sites are new");
+    assert!(added.new.contains(&"lyon/orchestrator/orchestrator.toml".into()));
+    for (path, bytes) in &before {
+        assert_eq!(Some(bytes), contents(folder.path()).get(path), "{}", path.display());
+    }
+    let written = fs::read_to_string(folder.path().join("lyon/orchestrator/orchestrator.toml"));
+    let table: toml::Table = written.expect("it is new").parse().expect("TOML");
+    assert_eq!(table.get("id").and_then(toml::Value::as_integer), Some(4));
+    assert_eq!(table.get("join").and_then(toml::Value::as_bool), Some(true));
+}
+
+#[test]
+fn the_agents_unit_leaves_postgresql_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(folder.path(), RIGHT, Mode::New).expect("the folder is empty");
+    let unit = folder.path().join("arezzo/systemd/baton-agent@arezzo-1.service");
+    let text = fs::read_to_string(unit).expect("it is there");
+    for line in ["Restart=always", "RestartSec=100ms", "KillMode=process", "OOMPolicy=continue"] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(text.contains(
+        "ExecStart=/usr/local/bin/baton-agent --config /var/lib/baton/agent-arezzo-1/agent.toml"
+    ));
+}

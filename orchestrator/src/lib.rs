@@ -1,0 +1,25 @@
+//! The orchestrator: one voter a site, together a Raft group that decides which instance of each
+//! service is the primary.
+//!
+//! `replica` is the whole of its behaviour as a value: Raft, the replicated state and the evidence
+//! behind one `step`. It reads no clock, opens no file and no socket. `storage`, `peers`, `api` and
+//! `observe` are its hands, `run` the one loop between them. `answers` is what operators are told.
+
+pub mod admission;
+pub mod answers;
+pub mod api;
+pub mod ask;
+pub mod config;
+pub mod init;
+pub mod log;
+pub mod message;
+pub mod observe;
+pub mod peers;
+pub mod probe;
+pub mod projection;
+pub mod raft_log;
+pub mod replica;
+pub mod routes;
+pub mod run;
+pub mod storage;
+pub mod topology;

@@ -1,0 +1,147 @@
+//! A voter's own eyes: it knocks at the ports of the primaries, and asks name servers.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use failover::ids::{InstanceId, SiteId};
+use failover::report::{Knock, NameServerAnswer, Observation, Port};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::ask;
+use crate::projection::Ports;
+use crate::routes::Routes;
+
+/// How long a port may take to answer.
+const KNOCK: Duration = Duration::from_millis(500);
+/// After an agent's port was refused, and PostgreSQL's was not: how soon it is tried again. A
+/// machine's processes do not all die in the same instant.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How often.
+const TIMES: u32 = 40;
+/// How often name servers are asked while a transition waits for them.
+const URGENT: Duration = Duration::from_millis(20);
+/// How often otherwise.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Knocks at every primary once a heartbeat, and at once when somebody has a reason.
+pub async fn knock(routes: Arc<Routes>, site: SiteId, mut looks: mpsc::Receiver<InstanceId>) {
+    let eyes = Arc::new(Eyes { routes, site, busy: Mutex::default(), open: Mutex::default() });
+    loop {
+        let every = eyes.routes.projection.borrow().timing.heartbeat.max(AGAIN);
+        let due: Vec<InstanceId> = tokio::select! {
+            () = sleep(every) => {
+                eyes.routes.projection.borrow().primaries.keys().cloned().collect()
+            }
+            look = looks.recv() => match look {
+                Some(instance) => vec![instance],
+                None => return,
+            },
+        };
+        for instance in due {
+            let ports = eyes.routes.projection.borrow().primaries.get(&instance).copied();
+            let Some(ports) = ports else { continue };
+            if lock(&eyes.busy).insert(instance.clone()) {
+                let eyes = eyes.clone();
+                tokio::spawn(async move {
+                    eyes.look_at(&instance, ports).await;
+                    lock(&eyes.busy).remove(&instance);
+                });
+            }
+        }
+    }
+}
+
+struct Eyes {
+    routes: Arc<Routes>,
+    site: SiteId,
+    /// Instances that are being looked at.
+    busy: Mutex<BTreeSet<InstanceId>>,
+    /// Instances whose agent's port was open the last time, and the leader was told so.
+    open: Mutex<BTreeSet<InstanceId>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Eyes {
+    async fn look_at(&self, instance: &InstanceId, ports: Ports) {
+        for _ in 0..TIMES {
+            let agent = port(ports.agent).await;
+            // PostgreSQL answers a connection with a process: not for nothing. `Silent`
+            // stands for a port that was not asked.
+            let postgres =
+                if agent == Port::Refused { port(ports.postgres).await } else { Port::Silent };
+            let news = if agent == Port::Open {
+                lock(&self.open).insert(instance.clone())
+            } else {
+                lock(&self.open).remove(instance);
+                true
+            };
+            if news {
+                let knock = Knock {
+                    target: instance.clone(),
+                    from: self.site.clone(),
+                    agent,
+                    postgres,
+                    age: Duration::ZERO,
+                };
+                self.routes.observe(Observation::Knocked(knock)).await;
+            }
+            if agent != Port::Refused || postgres == Port::Refused {
+                return;
+            }
+            sleep(AGAIN).await;
+        }
+    }
+}
+
+async fn port(address: SocketAddr) -> Port {
+    match timeout(KNOCK, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Port::Open,
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Port::Refused,
+        Ok(Err(_)) | Err(_) => Port::Silent,
+    }
+}
+
+/// As leader, asks every name server what it answers: all the time while a transition waits for
+/// them, now and then otherwise.
+pub async fn ask_name_servers(routes: Arc<Routes>) {
+    let mut changes = routes.projection.clone();
+    let mut standing = routes.standing.clone();
+    loop {
+        let leads = standing.borrow_and_update().leads;
+        let projection = changes.borrow_and_update().clone();
+        let mut agreed = true;
+        if leads {
+            let mut asking = JoinSet::new();
+            for (server, address) in projection.name_servers.clone() {
+                let names = projection.names.clone();
+                let origin = projection.zone.origin.clone();
+                asking.spawn(
+                    async move { (server, ask::name_server(address, &origin, &names).await) },
+                );
+            }
+            while let Some(Ok((server, answer))) = asking.join_next().await {
+                let current = matches!(
+                    &answer,
+                    NameServerAnswer::Serves { version, .. } if *version == projection.zone.version
+                );
+                agreed &= current;
+                routes.observe(Observation::Asked { server, answer }).await;
+            }
+        }
+        let pause = if leads && projection.redirecting { URGENT } else { QUIET };
+        tracing::trace!(agreed, "name servers asked");
+        tokio::select! {
+            () = sleep(pause) => {}
+            changed = changes.changed() => if changed.is_err() { return },
+            changed = standing.changed() => if changed.is_err() { return },
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The probe writer: a client that measures what clients feel.
+//!
+//! It writes numbered rows through the service's name and notes outside the database what it was
+//! told of each. After any event the journal, held against the table, says how long nothing could
+//! be written and whether anything acknowledged is missing. It knows nothing of the orchestrator:
+//! only the name servers, and the address they give.
+
+mod journal;
+mod reconcile;
+pub mod resolver;
+mod seek;
+mod session;
+mod writer;
+
+pub use journal::{Attempt, Gap, Head, Journal, JournalError, Outcome, Writing};
+pub use reconcile::{Reconciled, held_against, numbers_in_table};
+pub use seek::{Seeker, Where};
+pub use session::{Access, Session, SessionError};
+pub use writer::{Options, Tally, write};

@@ -1,0 +1,111 @@
+//! Reports and observations: the view is updated at once, the answer may have to wait.
+
+use std::time::Duration;
+
+use failover::ids::{InstanceId, ServiceId};
+use failover::report::{Answer, Observation, Port, Report};
+use failover::{Role, assignment};
+
+use super::{Output, Replica, Reply, Token};
+
+/// The same instance is looked at on somebody's word at most this often.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+impl Replica {
+    pub(super) fn hear_report(&mut self, token: Token, report: Report) {
+        let reply = match self.take_report(token, report) {
+            Ok(()) => return,
+            Err(reply) => reply,
+        };
+        self.outputs.push(Output::Reply { token, reply });
+    }
+
+    fn take_report(&mut self, token: Token, report: Report) -> Result<(), Reply> {
+        let now = self.clocks.now;
+        let lead = self.lead.as_mut().ok_or(Reply::NoLeader)?;
+        let instance = report.instance.clone();
+        let declared = self
+            .cluster
+            .services
+            .get(&report.service)
+            .filter(|service| service.spec.instances.contains_key(&instance));
+        let Some(service) = declared else {
+            return Err(Reply::Unknown(format!(
+                "instance `{instance}` of service `{}` is not declared: `baton apply` the topology",
+                report.service
+            )));
+        };
+        let primary = service.primary.clone();
+        let lost_stream = report.receiver.as_ref().filter(|receiver| !receiver.streaming);
+        let broken = lost_stream.map(|receiver| receiver.upstream.clone());
+        let knocked = report.knock.clone();
+        lead.view.hear(&self.cluster, report, now);
+        if let Some(knock) = knocked {
+            lead.view.observe(Observation::Knocked(knock), now);
+        }
+        if broken.is_some() && broken == primary {
+            self.look(broken);
+        }
+        if primary.as_ref() == Some(&instance) {
+            // The primary's answer may carry a lease, and must not before a quorum has spoken.
+            if let Some(lead) = &mut self.lead {
+                lead.waiting.push((token, instance));
+            }
+        } else {
+            let reply = self.answer(&instance);
+            self.outputs.push(Output::Reply { token, reply });
+        }
+        Ok(())
+    }
+
+    pub(super) fn hear_observation(&mut self, observation: Observation) {
+        let now = self.clocks.now;
+        let suspect = match &observation {
+            Observation::Knocked(knock) if knock.agent != Port::Open => Some(knock.target.clone()),
+            Observation::Knocked(_) | Observation::Asked { .. } | Observation::Follows { .. } => {
+                None
+            }
+        };
+        let Some(lead) = &mut self.lead else { return };
+        lead.view.observe(observation, now);
+        self.look(suspect);
+    }
+
+    /// Has every voter look at an instance that somebody found unwell.
+    fn look(&mut self, instance: Option<InstanceId>) {
+        let now = self.clocks.now;
+        let (Some(lead), Some(instance)) = (&mut self.lead, instance) else { return };
+        if lead.looked.get(&instance).is_some_and(|at| now.since(*at) < LOOK_EVERY) {
+            return;
+        }
+        lead.looked.insert(instance.clone(), now);
+        self.outputs.push(Output::Look(instance));
+    }
+
+    fn answer(&self, instance: &InstanceId) -> Reply {
+        match assignment(&self.cluster, instance) {
+            Some(assignment) => Reply::Report(Box::new(Answer { assignment, lease: None })),
+            None => Reply::Unknown(format!("instance `{instance}` is not declared any more")),
+        }
+    }
+
+    /// The answer to a report once a quorum has confirmed this leadership after it arrived.
+    pub(super) fn answer_confirmed(&mut self, instance: &InstanceId) -> Reply {
+        let Some(assignment) = assignment(&self.cluster, instance) else {
+            return self.answer(instance);
+        };
+        let serves = matches!(assignment.role, Role::Primary { .. });
+        let lease = serves.then_some(assignment.epoch);
+        if serves {
+            self.note_lease(assignment.service.clone());
+        }
+        Reply::Report(Box::new(Answer { assignment, lease }))
+    }
+
+    fn note_lease(&mut self, service: ServiceId) {
+        let now = self.clocks.now;
+        if let Some(lead) = &mut self.lead {
+            lead.leases.insert(service, now);
+        }
+    }
+}

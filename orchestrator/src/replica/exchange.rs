@@ -1,0 +1,163 @@
+//! What goes into a voter and what comes out of it, as plain values.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use failover::cluster::Voter;
+use failover::ids::{InstanceId, Revision, ServiceId, TransitionId, VoterId};
+use failover::report::{Answer, Observation, Report};
+use failover::{Finding, Moment, Request, Timestamp};
+
+use crate::answers::Accepted;
+use crate::log::Batch;
+use crate::message::{Envelope, Message};
+
+/// The clocks' readings when an input came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// The monotonic clock: everything is judged by it.
+    pub now: Moment,
+    /// The wall clock: for the record only (I-23).
+    pub wall: Timestamp,
+}
+
+/// Names a question until it is answered.
+pub type Token = u64;
+
+/// What happens to a voter.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A tenth of the election timeout has passed.
+    Tick,
+    /// Messages of another voter; `name` is that of its certificate.
+    Peer {
+        /// The sender's name.
+        name: String,
+        /// What it sent.
+        envelope: Box<Envelope>,
+    },
+    /// A message could not be delivered.
+    Unreachable(VoterId),
+    /// An agent reports, here or through another voter.
+    Report {
+        /// To be answered.
+        token: Token,
+        /// What it says.
+        report: Box<Report>,
+    },
+    /// A voter saw something.
+    Observed(Observation),
+    /// An operator asks for something.
+    Request {
+        /// To be answered.
+        token: Token,
+        /// Who.
+        by: String,
+        /// What.
+        request: Box<Request>,
+    },
+    /// An operator wants to know something.
+    Query {
+        /// To be answered.
+        token: Token,
+        /// What.
+        query: Query,
+    },
+}
+
+/// What an operator wants to know.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Query {
+    /// Everything on one screen.
+    Status,
+    /// Why a service is, or is not, failing over.
+    Explain(ServiceId),
+    /// The newest entries of the log in words.
+    History {
+        /// Of one service only.
+        service: Option<ServiceId>,
+        /// How many at most.
+        limit: usize,
+    },
+    /// The reports of all transitions.
+    Transitions,
+    /// The report of one transition.
+    Transition(TransitionId),
+    /// What is declared.
+    Topology,
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reply {
+    /// To a report.
+    Report(Box<Answer>),
+    /// To a request: it is committed.
+    Accepted(Accepted),
+    /// To a query: one of the types of [`crate::answers`], as JSON.
+    Found(serde_json::Value),
+    /// The law says no.
+    Refused {
+        /// In one sentence.
+        error: String,
+        /// The reasons, the first one first.
+        findings: Vec<Finding>,
+    },
+    /// What is asked about does not exist.
+    Unknown(String),
+    /// This voter does not lead; nothing happened.
+    NoLeader,
+    /// Leadership was lost on the way: whether it happened must be read again (I-21).
+    InDoubt(String),
+    /// This voter does not act.
+    Stopped(String),
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Make this durable before anything that follows leaves the process.
+    Persist(Box<Batch>),
+    /// Send this to another voter.
+    Send {
+        /// To whom.
+        to: VoterId,
+        /// What.
+        message: Box<Message>,
+    },
+    /// Answer a question.
+    Reply {
+        /// Which.
+        token: Token,
+        /// How.
+        reply: Reply,
+    },
+    /// The replicated state has changed.
+    Applied(Revision),
+    /// Have every voter knock at this instance's ports now.
+    Look(InstanceId),
+    /// This voter must not act any more: why. Nothing follows it.
+    Stop(String),
+}
+
+/// Who this voter is.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The cluster's name.
+    pub cluster: String,
+    /// This voter's number.
+    pub id: VoterId,
+    /// What its disk was born with.
+    pub incarnation: String,
+    /// The initial group, from the configuration: known before the log says anything.
+    pub group: BTreeMap<VoterId, Voter>,
+    /// Raft's election timeout at the least.
+    pub election_timeout: Duration,
+    /// Spreads elections; any number.
+    pub seed: u64,
+    /// A snapshot is taken, and the log cut, when this many entries were applied since the last;
+    /// a fifth of them stay, for voters that are a little behind.
+    pub compact_after: u64,
+}

@@ -1,0 +1,420 @@
+//! What only a leader does: decide, propose, confirm its leadership, move away from primaries.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use failover::cluster::Voter;
+use failover::event::{Change, Event};
+use failover::ids::{InstanceId, ServiceId, VoterId};
+use failover::{Moment, Request, Ruling, Verdict, View};
+use raft::{ProgressState, ReadState, SnapshotStatus};
+
+use super::{Clocks, Output, Replica, Reply, Token};
+use crate::answers::Accepted;
+use crate::message::{EVENT_BYTES, Members};
+
+/// Leadership moves at most this often.
+const TRANSFER_EVERY: Duration = Duration::from_secs(10);
+/// A new leader stays at least this long.
+const TRANSFER_AFTER: Duration = Duration::from_secs(2);
+/// How many election timeouts a snapshot may take to arrive.
+const SNAPSHOT_PATIENCE: u32 = 10;
+/// How often a voter's description is proposed again while it has no effect.
+const DESCRIBE_EVERY: Duration = Duration::from_secs(5);
+
+/// One leadership: all that is forgotten when it ends.
+pub(super) struct Lead {
+    pub(super) term: u64,
+    pub(super) since: Moment,
+    pub(super) view: View,
+    pub(super) verdicts: BTreeMap<ServiceId, Verdict>,
+    /// When each primary was last given a lease.
+    pub(super) leases: BTreeMap<ServiceId, Moment>,
+    /// Reports of primaries that wait for a round to begin.
+    pub(super) waiting: Vec<(Token, InstanceId)>,
+    pub(super) round: Option<Round>,
+    pub(super) looked: BTreeMap<InstanceId, Moment>,
+    pub(super) described: BTreeMap<VoterId, Moment>,
+    /// Incarnations heard of voters whose log entry has none.
+    pub(super) incarnations: BTreeMap<VoterId, String>,
+    proposals: BTreeMap<String, Proposal>,
+    counter: u64,
+    transferred: Option<Moment>,
+    /// Since when each voter has owed the receipt of a snapshot.
+    snapshots: BTreeMap<VoterId, Moment>,
+}
+
+/// A round of heartbeats that confirms leadership, and the reports it answers.
+pub(super) struct Round {
+    context: String,
+    began: Moment,
+    reports: Vec<(Token, InstanceId)>,
+}
+
+struct Proposal {
+    at: Moment,
+    service: Option<ServiceId>,
+    token: Option<Token>,
+}
+
+impl Lead {
+    pub(super) fn new(term: u64, now: Moment) -> Self {
+        Self {
+            term,
+            since: now,
+            view: View::new(now),
+            verdicts: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            waiting: Vec::new(),
+            round: None,
+            looked: BTreeMap::new(),
+            described: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            counter: 0,
+            transferred: None,
+            snapshots: BTreeMap::new(),
+        }
+    }
+
+    /// The answers to everything that this leadership leaves open.
+    pub(super) fn abandoned(&self) -> Vec<Output> {
+        let reports = self.waiting.iter().chain(self.round.iter().flat_map(|r| &r.reports));
+        let unanswered =
+            reports.map(|(token, _)| Output::Reply { token: *token, reply: Reply::NoLeader });
+        let in_doubt = self.proposals.values().filter_map(|proposal| {
+            let reply = Reply::InDoubt(
+                "the leader changed before this was committed; it may yet take effect: read the \
+                 history before asking again"
+                    .into(),
+            );
+            proposal.token.map(|token| Output::Reply { token, reply })
+        });
+        unanswered.chain(in_doubt).collect()
+    }
+}
+
+impl Replica {
+    /// Whether what was committed before this leadership is applied: until then it knows less
+    /// than the leader before it did, and decides nothing.
+    fn is_informed(&self) -> bool {
+        self.raw.raft.commit_to_current_term()
+            && self.applied.index == self.raw.raft.raft_log.committed
+    }
+
+    /// Decides and proposes. `true`: Raft has new work.
+    pub(super) fn lead_on(&mut self) -> bool {
+        if self.lead.is_none() || !self.is_informed() {
+            return false;
+        }
+        let decided = self.decide();
+        let described = self.describe_voters();
+        let begun = self.begin_round();
+        decided || described || begun
+    }
+
+    fn decide(&mut self) -> bool {
+        let now = self.clocks.now;
+        let Some(lead) = &mut self.lead else { return false };
+        lead.view.follow(&self.cluster, now);
+        lead.verdicts = failover::decide(&self.cluster, &lead.view, now);
+        let outstanding: Vec<&ServiceId> =
+            lead.proposals.values().filter_map(|p| p.service.as_ref()).collect();
+        let wanted: Vec<(ServiceId, Change, String)> = lead
+            .verdicts
+            .iter()
+            .filter(|(service, _)| !outstanding.contains(service))
+            .filter_map(|(service, verdict)| {
+                let (change, cause) = verdict.change.clone()?;
+                Some((service.clone(), change, cause))
+            })
+            .collect();
+        let mut proposed = false;
+        for (service, change, cause) in wanted {
+            tracing::info!(%service, "proposing: {cause}");
+            proposed |= self.propose(change, cause, "baton", Some(service), None).is_ok();
+        }
+        proposed
+    }
+
+    /// Proposes a change; `service`: nothing else is proposed for it until this is done.
+    pub(super) fn propose(
+        &mut self,
+        change: Change,
+        cause: String,
+        by: &str,
+        service: Option<ServiceId>,
+        token: Option<Token>,
+    ) -> Result<(), String> {
+        let members = self.members_of(&change);
+        let event = Event { stamp: self.stamp(), by: by.into(), cause, change };
+        let text = serde_json::to_string(&event).map_err(|e| e.to_string())?;
+        if text.len() > EVENT_BYTES {
+            return Err(format!("an event of {} bytes is too large", text.len()));
+        }
+        let id = self.proposal_id().ok_or("this voter does not lead")?;
+        let context = id.clone().into_bytes();
+        let proposed = match members {
+            None => self.raw.propose(context, text.into_bytes()),
+            Some((add, remove)) => {
+                let change = Members { add, remove, event: text }.to_raft();
+                self.raw.propose_conf_change(context, change)
+            }
+        };
+        proposed.map_err(|e| format!("Raft: {e}"))?;
+        let at = self.clocks.now;
+        if let Some(lead) = &mut self.lead {
+            lead.proposals.insert(id, Proposal { at, service, token });
+        }
+        Ok(())
+    }
+
+    fn proposal_id(&mut self) -> Option<String> {
+        let voter = self.setup.id;
+        let lead = self.lead.as_mut()?;
+        lead.counter += 1;
+        Some(format!("{voter}.{}.{}", lead.term, lead.counter))
+    }
+
+    /// A proposal of this leadership, if it is one, has been applied.
+    pub(super) fn proposal_applied(&mut self, id: &str, had_effect: bool) {
+        let Some(lead) = &mut self.lead else { return };
+        let Some(proposal) = lead.proposals.remove(id) else { return };
+        let Some(token) = proposal.token else { return };
+        let reply = if had_effect {
+            let newest = self.cluster.history.back();
+            let open = newest
+                .and_then(|entry| entry.service.as_ref())
+                .and_then(|service| self.cluster.services.get(service))
+                .and_then(|service| service.transition.as_ref());
+            Reply::Accepted(Accepted {
+                revision: self.cluster.revision,
+                transition: open.map(|transition| transition.id),
+                text: newest.map(|entry| entry.text.clone()).unwrap_or_default(),
+            })
+        } else {
+            Reply::Refused {
+                error: "the state changed before this was committed: nothing happened, ask again"
+                    .into(),
+                findings: Vec::new(),
+            }
+        };
+        self.outputs.push(Output::Reply { token, reply });
+    }
+
+    pub(super) fn hear_request(&mut self, token: Token, by: &str, request: &Request) {
+        let reply = match self.rule(token, by, request) {
+            Ok(()) => return,
+            Err(reply) => reply,
+        };
+        self.outputs.push(Output::Reply { token, reply });
+    }
+
+    fn rule(&mut self, token: Token, by: &str, request: &Request) -> Result<(), Reply> {
+        if !self.is_informed() {
+            return Err(Reply::NoLeader);
+        }
+        let Clocks { now, wall } = self.clocks;
+        let lead = self.lead.as_mut().ok_or(Reply::NoLeader)?;
+        lead.view.follow(&self.cluster, now);
+        let ruling = failover::rule_on(&self.cluster, &lead.view, request, (by, wall), now);
+        match ruling {
+            Ruling::Refused(findings) => {
+                let error = findings.first().map_or_else(|| "refused".into(), |f| f.text.clone());
+                Err(Reply::Refused { error, findings })
+            }
+            Ruling::Granted { change, cause } => {
+                self.group_can_change(&change)?;
+                let service = match &change {
+                    Change::Service { service, .. } => Some(service.clone()),
+                    Change::Topology { .. }
+                    | Change::VoterSet { .. }
+                    | Change::VoterRemoved { .. } => None,
+                };
+                self.propose(change, cause, by, service, Some(token))
+                    .map_err(|error| Reply::Refused { error, findings: Vec::new() })
+            }
+        }
+    }
+
+    /// Begins a round for all reports that wait, if none is on its way.
+    fn begin_round(&mut self) -> bool {
+        let now = self.clocks.now;
+        let timeout = self.setup.election_timeout;
+        let voter = self.setup.id;
+        let Some(lead) = &mut self.lead else { return false };
+        if let Some(round) = &mut lead.round {
+            if now.since(round.began) < timeout {
+                return false;
+            }
+            // Its heartbeats may be lost: those who still wait go with the next.
+            lead.waiting.append(&mut round.reports);
+            lead.round = None;
+        }
+        if lead.waiting.is_empty() {
+            return false;
+        }
+        lead.counter += 1;
+        let context = format!("{voter}.{}.{}", lead.term, lead.counter);
+        let reports = std::mem::take(&mut lead.waiting);
+        lead.round = Some(Round { context: context.clone(), began: now, reports });
+        self.raw.read_index(context.into_bytes());
+        true
+    }
+
+    /// A quorum has confirmed this leadership since the round began.
+    pub(super) fn round_done(&mut self, read: &ReadState) {
+        let applied = self.applied.index;
+        let Some(lead) = &mut self.lead else { return };
+        let Some(round) = lead.round.take() else { return };
+        if round.context.as_bytes() != read.request_ctx.as_slice() || applied < read.index {
+            lead.round = Some(round);
+            return;
+        }
+        for (token, instance) in round.reports {
+            let reply = self.answer_confirmed(&instance);
+            self.outputs.push(Output::Reply { token, reply });
+        }
+    }
+
+    /// Forgets proposals that Raft lost, and moves leadership where it should be.
+    pub(super) fn lead_tick(&mut self) {
+        let now = self.clocks.now;
+        let timeout = self.setup.election_timeout;
+        let Some(lead) = &mut self.lead else { return };
+        let overdue: Vec<String> = lead
+            .proposals
+            .iter()
+            .filter(|(_, proposal)| now.since(proposal.at) >= timeout * 2)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for proposal in overdue.iter().filter_map(|id| lead.proposals.remove(id)) {
+            if let Some(token) = proposal.token {
+                let reply = Reply::InDoubt(
+                    "not committed in time; it may yet take effect: read the history before \
+                     asking again"
+                        .into(),
+                );
+                self.outputs.push(Output::Reply { token, reply });
+            }
+        }
+        self.repeat_snapshots();
+        self.move_away();
+    }
+
+    /// What was sent to a voter did not arrive. A snapshot that is lost is not repeated by Raft
+    /// unless it is told.
+    pub(super) fn not_delivered(&mut self, voter: VoterId) {
+        self.raw.report_unreachable(voter.0);
+        let progress = self.raw.raft.prs().get(voter.0).map(|progress| progress.state);
+        if progress == Some(ProgressState::Snapshot) {
+            self.raw.report_snapshot(voter.0, SnapshotStatus::Failure);
+        }
+    }
+
+    /// A snapshot may be lost behind a delivery that looked good, too.
+    fn repeat_snapshots(&mut self) {
+        let now = self.clocks.now;
+        let patience = self.setup.election_timeout * SNAPSHOT_PATIENCE;
+        let waiting: BTreeSet<VoterId> = self
+            .raw
+            .raft
+            .prs()
+            .iter()
+            .filter(|(_, progress)| progress.state == ProgressState::Snapshot)
+            .map(|(id, _)| VoterId(*id))
+            .collect();
+        let Some(lead) = &mut self.lead else { return };
+        lead.snapshots.retain(|id, _| waiting.contains(id));
+        let mut overdue = Vec::new();
+        for id in waiting {
+            let since = *lead.snapshots.entry(id).or_insert(now);
+            if now.since(since) >= patience {
+                lead.snapshots.remove(&id);
+                overdue.push(id);
+            }
+        }
+        for id in overdue {
+            self.raw.report_snapshot(id.0, SnapshotStatus::Failure);
+        }
+    }
+
+    /// Leadership belongs where no primary is: the loss of a primary's site then costs no election.
+    fn move_away(&mut self) {
+        let now = self.clocks.now;
+        let here = self.primaries_at(self.setup.id);
+        let Some(lead) = &self.lead else { return };
+        let busy = self.cluster.services.values().any(|s| s.transition.is_some())
+            || !lead.proposals.is_empty()
+            || now.since(lead.since) < TRANSFER_AFTER
+            || lead.transferred.is_some_and(|at| now.since(at) < TRANSFER_EVERY);
+        if here == 0 || busy || !self.is_informed() {
+            return;
+        }
+        if self.successor().is_some_and(|(primaries, ..)| primaries < here) {
+            self.hand_over();
+        }
+    }
+
+    /// Hands leadership to the voter that is placed best.
+    pub(super) fn hand_over(&mut self) {
+        let Some((_, _, voter)) = self.successor() else { return };
+        tracing::info!(to = %voter, "handing leadership on");
+        self.raw.transfer_leader(voter.0);
+        let now = self.clocks.now;
+        if let Some(lead) = &mut self.lead {
+            lead.transferred = Some(now);
+        }
+    }
+
+    /// The best placed of the voters that could lead now: primaries and instances at its site.
+    fn successor(&self) -> Option<(usize, usize, VoterId)> {
+        let now = self.clocks.now;
+        let last = self.raw.raft.raft_log.last_index();
+        let patience = self.setup.election_timeout / 2;
+        self.raw
+            .raft
+            .prs()
+            .iter()
+            .filter(|(id, progress)| {
+                let voter = VoterId(**id);
+                voter != self.setup.id
+                    && self.raw.raft.prs().conf().voters().contains(**id)
+                    && progress.matched == last
+                    && self.heard.get(&voter).is_some_and(|at| now.since(*at) < patience)
+            })
+            .map(|(id, _)| VoterId(*id))
+            .map(|voter| (self.primaries_at(voter), self.instances_at(voter), voter))
+            .min()
+    }
+
+    /// Records voters of the initial group, and what every voter's disk was born with.
+    fn describe_voters(&mut self) -> bool {
+        let now = self.clocks.now;
+        let mut due: Vec<(VoterId, Voter)> = Vec::new();
+        let Some(lead) = &self.lead else { return false };
+        for id in self.group_members() {
+            let Some(mut voter) = self.voter(id).cloned() else { continue };
+            let recorded = self.cluster.voters.get(&id);
+            if recorded.is_some_and(|voter| voter.incarnation.is_some()) {
+                continue;
+            }
+            let own = (id == self.setup.id).then_some(&self.setup.incarnation);
+            voter.incarnation = own.or(lead.incarnations.get(&id)).cloned();
+            let lately = lead.described.get(&id).is_some_and(|at| now.since(*at) < DESCRIBE_EVERY);
+            if !lately && recorded != Some(&voter) {
+                due.push((id, voter));
+            }
+        }
+        let mut proposed = false;
+        for (id, voter) in due {
+            let cause = format!("voter {id} is {}", voter.name);
+            let change = Change::VoterSet { id, voter };
+            proposed |= self.propose(change, cause, "baton", None, None).is_ok();
+            if let Some(lead) = &mut self.lead {
+                lead.described.insert(id, now);
+            }
+        }
+        proposed
+    }
+}

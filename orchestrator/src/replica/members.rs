@@ -1,0 +1,179 @@
+//! Who is in the group, and who may speak for whom.
+
+use std::collections::BTreeSet;
+
+use failover::cluster::Voter;
+use failover::event::Change;
+use failover::ids::VoterId;
+
+use super::{LEADERLESS_TICKS, Replica, Reply};
+use crate::message::{Envelope, Refusal};
+
+impl Replica {
+    /// What is known of a voter: the log has the last word; before it has spoken, the
+    /// configuration; for one that joined while this voter was away, those who were there.
+    pub fn voter(&self, id: VoterId) -> Option<&Voter> {
+        let recorded = self.cluster.voters.get(&id);
+        let initial = || self.setup.group.get(&id).filter(|_| !self.is_recorded());
+        recorded.or_else(initial).or_else(|| self.joined.get(&id))
+    }
+
+    /// Everyone this voter may send to.
+    pub fn peers(&self) -> Vec<(VoterId, Voter)> {
+        let mut all: BTreeSet<VoterId> = self.group_members();
+        all.extend(self.cluster.voters.keys());
+        all.extend(self.joined.keys());
+        if !self.is_recorded() {
+            all.extend(self.setup.group.keys());
+        }
+        all.remove(&self.setup.id);
+        all.into_iter().filter_map(|id| Some((id, self.voter(id)?.clone()))).collect()
+    }
+
+    /// An empty envelope for `to`.
+    pub fn envelope(&self, to: VoterId) -> Envelope {
+        let joined = self.cluster.voters.iter();
+        let joined = joined.filter(|(id, _)| !self.setup.group.contains_key(id));
+        Envelope {
+            cluster: self.setup.cluster.clone(),
+            from: self.setup.id,
+            to,
+            incarnation: self.setup.incarnation.clone(),
+            expects: self.cluster.voters.get(&to).and_then(|voter| voter.incarnation.clone()),
+            joined: joined.map(|(id, voter)| (*id, voter.clone())).collect(),
+            look: Vec::new(),
+            messages: Vec::new(),
+        }
+    }
+
+    /// The members as Raft counts them, in a joint phase those before it too.
+    pub(super) fn group_members(&self) -> BTreeSet<VoterId> {
+        self.raw.raft.prs().iter().map(|(id, _)| VoterId(*id)).collect()
+    }
+
+    /// Whether every member is described in the log; from then on the configuration's initial
+    /// group means nothing, so that a removed voter stays removed.
+    fn is_recorded(&self) -> bool {
+        !self.cluster.voters.is_empty()
+            && self.group_members().iter().all(|id| self.cluster.voters.contains_key(id))
+    }
+
+    pub(super) fn check_sender(&self, name: &str, envelope: &Envelope) -> Result<(), Refusal> {
+        let refuse = |reason: String| Err(Refusal(reason));
+        if envelope.cluster != self.setup.cluster || envelope.to != self.setup.id {
+            return refuse(format!(
+                "meant for voter {} of cluster `{}`",
+                envelope.to, envelope.cluster
+            ));
+        }
+        if envelope.from == self.setup.id {
+            return refuse("it claims to come from this voter".into());
+        }
+        let Some(voter) = self.voter(envelope.from) else {
+            return refuse(format!("voter {} is not of this group", envelope.from));
+        };
+        if voter.name != name {
+            return refuse(format!(
+                "voter {} is `{}`, and the certificate says `{name}`",
+                envelope.from, voter.name
+            ));
+        }
+        if voter.incarnation.as_ref().is_some_and(|known| *known != envelope.incarnation) {
+            return refuse(format!(
+                "voter {} has lost its disk since it joined (I-22): remove it and add it again \
+                 under a new number",
+                envelope.from
+            ));
+        }
+        Ok(())
+    }
+
+    /// As leader: remembers what a voter's disk was born with, to be recorded.
+    pub(super) fn note_incarnation(&mut self, envelope: &Envelope) {
+        if let Some(lead) = &mut self.lead {
+            let newly = lead.incarnations.insert(envelope.from, envelope.incarnation.clone());
+            if newly.is_none() {
+                lead.described.remove(&envelope.from);
+            }
+        }
+    }
+
+    /// What a change means for the group: whom to add, whom to remove. A description of a member
+    /// changes nothing.
+    pub(super) fn members_of(&self, change: &Change) -> Option<(Vec<u64>, Vec<u64>)> {
+        let members = self.group_members();
+        match change {
+            Change::VoterSet { id, .. } if !members.contains(id) => Some((vec![id.0], Vec::new())),
+            Change::VoterRemoved { id } if members.contains(id) => Some((Vec::new(), vec![id.0])),
+            Change::VoterSet { .. }
+            | Change::VoterRemoved { .. }
+            | Change::Topology { .. }
+            | Change::Service { .. } => None,
+        }
+    }
+
+    /// One change of the group at a time, and only of a group that the log describes.
+    pub(super) fn group_can_change(&mut self, change: &Change) -> Result<(), Reply> {
+        let Some((_, remove)) = self.members_of(change) else { return Ok(()) };
+        let refuse =
+            |error: &str| Err(Reply::Refused { error: error.into(), findings: Vec::new() });
+        if !self.is_recorded() {
+            return refuse("not every voter is recorded yet: ask again in a few seconds");
+        }
+        let joint = !self.raw.raft.prs().conf().to_conf_state().voters_outgoing.is_empty();
+        if joint || self.raw.raft.has_pending_conf() {
+            return refuse("another change of the group is under way: ask again when it is done");
+        }
+        if !remove.is_empty() && self.group_members().len() <= 1 {
+            return refuse("the last voter cannot be removed");
+        }
+        if remove.contains(&self.setup.id.0) {
+            // A leader that is no member could neither decide nor let another lead.
+            self.hand_over();
+            return refuse("this voter leads: it hands leadership on; ask again in a few seconds");
+        }
+        Ok(())
+    }
+
+    /// How much this voter should lead: most at a witness, least at a site with a primary. After
+    /// a while without a leader nobody is preferred: a preferred voter whose log is behind could
+    /// otherwise keep the only electable one from office for ever.
+    pub(super) fn priority(&self, id: VoterId) -> i64 {
+        if self.leaderless > LEADERLESS_TICKS || self.primaries_at(id) > 0 {
+            return 0;
+        }
+        if self.instances_at(id) > 0 { 1 } else { 2 }
+    }
+
+    /// A voter's place in the order of candidates, from 0: by priority, then by a throw of the
+    /// dice that is another one in every term, and the same for all who know the same.
+    pub(super) fn rank_of(&self, id: VoterId) -> usize {
+        let term = self.raw.raft.term;
+        let standing = |id: VoterId| {
+            let mixed = (term ^ self.setup.seed ^ (id.0 << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (-self.priority(id), mixed >> 32, id)
+        };
+        let own = standing(id);
+        self.group_members().into_iter().filter(|other| standing(*other) < own).count()
+    }
+
+    /// How many primaries stand at a voter's site.
+    pub(super) fn primaries_at(&self, id: VoterId) -> usize {
+        let Some(voter) = self.voter(id) else { return 0 };
+        self.cluster
+            .services
+            .values()
+            .filter(|service| {
+                let primary = service.primary.as_ref();
+                primary.and_then(|primary| service.site_of(primary)) == Some(&voter.site)
+            })
+            .count()
+    }
+
+    /// How many instances stand at a voter's site.
+    pub(super) fn instances_at(&self, id: VoterId) -> usize {
+        let Some(voter) = self.voter(id) else { return 0 };
+        let all = self.cluster.services.values().flat_map(|s| s.spec.instances.values());
+        all.filter(|instance| instance.site == voter.site).count()
+    }
+}

@@ -1,0 +1,164 @@
+//! The way to the leader: a question is answered here when this voter leads, and passed on, one
+//! step only, when it does not.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use failover::Request;
+use failover::ids::{InstanceId, VoterId};
+use failover::report::{Observation, Report};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+use wire::http::Client;
+use wire::role::Kind;
+use wire::tls::Identity;
+
+use crate::message::Envelope;
+use crate::projection::{Projection, Standing};
+use crate::replica::{Query, Reply};
+
+/// What reaches the loop of the voter.
+#[derive(Debug)]
+pub enum Inbound {
+    /// Messages of another voter, with the name of its certificate.
+    Peer(String, Box<Envelope>),
+    /// A delivery failed.
+    Unreachable(VoterId),
+    /// A question, and where its answer goes.
+    Ask(Question, oneshot::Sender<Reply>),
+    /// Something that a voter saw.
+    Observed(Observation),
+    /// The process ends.
+    End,
+}
+
+/// What voters pass on to their leader: the body of `POST /v1/forward`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Question {
+    /// An agent reports.
+    Report(Box<Report>),
+    /// A voter saw something; the answer says nothing.
+    Observed(Observation),
+    /// An operator asks for something.
+    Request {
+        /// Who.
+        by: String,
+        /// What.
+        request: Box<Request>,
+    },
+    /// An operator wants to know something.
+    Query(Query),
+}
+
+/// How long the leader may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Everything a request handler needs.
+pub struct Routes {
+    /// The replicated state, as others need it.
+    pub projection: watch::Receiver<Arc<Projection>>,
+    /// How this voter stands.
+    pub standing: watch::Receiver<Standing>,
+    /// Whom to look at now.
+    pub looks: mpsc::Sender<InstanceId>,
+    inbox: SyncSender<Inbound>,
+    identity: Arc<Identity>,
+    clients: Mutex<BTreeMap<SocketAddr, Client>>,
+}
+
+impl Routes {
+    /// For one process.
+    pub fn new(
+        identity: Arc<Identity>,
+        inbox: SyncSender<Inbound>,
+        projection: watch::Receiver<Arc<Projection>>,
+        standing: watch::Receiver<Standing>,
+        looks: mpsc::Sender<InstanceId>,
+    ) -> Self {
+        let clients = Mutex::new(BTreeMap::new());
+        Self { projection, standing, looks, inbox, identity, clients }
+    }
+
+    /// Puts something into the loop; `false`: it is too busy, or gone.
+    pub fn submit(&self, inbound: Inbound) -> bool {
+        match self.inbox.try_send(inbound) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!("too much to do: an input is dropped");
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    /// Asks this voter.
+    pub async fn ask_here(&self, question: Question) -> Reply {
+        let (sender, receiver) = oneshot::channel();
+        if !self.submit(Inbound::Ask(question, sender)) {
+            return Reply::NoLeader;
+        }
+        match tokio::time::timeout(ANSWER, receiver).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(_)) => Reply::Stopped("this voter is ending".into()),
+            Err(_) => Reply::InDoubt("no answer in time".into()),
+        }
+    }
+
+    /// Asks the leader, wherever it is.
+    pub async fn ask(&self, question: Question) -> Reply {
+        let standing = self.standing.borrow().clone();
+        if let Some(reason) = standing.stopped {
+            return Reply::Stopped(reason);
+        }
+        if standing.leads {
+            return self.ask_here(question).await;
+        }
+        let Some((_, address)) = standing.leader else { return Reply::NoLeader };
+        let changes = matches!(question, Question::Request { .. });
+        let Some(client) = self.client(address) else { return Reply::NoLeader };
+        match client.post::<_, Reply>("/v1/forward", &question, ANSWER).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                tracing::debug!(%address, "the leader was not reached: {error}");
+                // A connection that was never made carried nothing.
+                let sent = !matches!(error, wire::http::HttpError::Connect { .. });
+                if changes && sent {
+                    Reply::InDoubt(format!("the leader did not answer: {error}"))
+                } else {
+                    Reply::NoLeader
+                }
+            }
+        }
+    }
+
+    /// Tells the leader what was seen. Lost when there is none: it is seen again.
+    pub async fn observe(&self, observation: Observation) {
+        let leads = self.standing.borrow().leads;
+        if leads {
+            self.submit(Inbound::Observed(observation));
+        } else {
+            self.ask(Question::Observed(observation)).await;
+        }
+    }
+
+    /// Has this voter knock at an instance's ports, if that is a primary.
+    pub fn look(&self, instance: &InstanceId) {
+        if self.projection.borrow().primaries.contains_key(instance) {
+            let _dropped_when_busy = self.looks.try_send(instance.clone());
+        }
+    }
+
+    fn client(&self, address: SocketAddr) -> Option<Client> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&address) {
+            return Some(client.clone());
+        }
+        let client = Client::new(&self.identity, Kind::Voter, address).ok()?;
+        clients.insert(address, client.clone());
+        Some(client)
+    }
+}

@@ -1,0 +1,329 @@
+//! The one loop: an input comes, the replica steps, its outputs are carried out in their order.
+//!
+//! It has a thread of its own, because the disk is waited for. Should the disk fail, nothing that
+//! stood after the failed write leaves the process, every question is answered with the reason,
+//! and the disk is tried again, from what it holds, every few seconds (I-22).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use failover::Moment;
+use failover::ids::{InstanceId, VoterId};
+use tokio::sync::{mpsc, oneshot, watch};
+use wire::clock;
+use wire::role::Kind;
+use wire::tls::Identity;
+
+use crate::config::Config;
+use crate::log::Saved;
+use crate::message::Envelope;
+use crate::peers::Peers;
+use crate::projection::{Projection, Standing};
+use crate::replica::{COMPACT_AFTER, Clocks, ELECTION_TICKS, Input, Output, Replica, Reply, Setup};
+use crate::routes::{Inbound, Question, Routes};
+use crate::storage::Store;
+use crate::{api, observe, raft_log};
+
+const INBOX: usize = 4_096;
+const LOOKS: usize = 64;
+const RETRY_DISK: Duration = Duration::from_secs(5);
+/// Everyone whose certificate may open a connection; each route narrows it.
+const CALLERS: &[Kind] = Kind::ALL;
+
+/// Loads this voter's certificate and checks that it is this voter's.
+///
+/// # Errors
+/// Which file, and what is wrong with it.
+pub fn identity(config: &Config) -> anyhow::Result<Identity> {
+    let identity = Identity::load(&config.tls)?;
+    let peer = identity.peer();
+    if peer.kind != Kind::Voter || peer.name != config.name || peer.cluster != config.cluster {
+        return Err(anyhow!(
+            "{}: this certificate is for {peer}, and this is voter `{}` of cluster `{}`",
+            config.tls.certificate.display(),
+            config.name,
+            config.cluster
+        ));
+    }
+    Ok(identity)
+}
+
+/// Runs one voter until it is told to end.
+///
+/// # Errors
+/// When it cannot start: the port, the disk; or when its loop ended by itself.
+pub fn run(config: Config, identity: Identity) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("no threads")?;
+    runtime.block_on(serve(config, Arc::new(identity)))
+}
+
+async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
+    let listener = wire::http::bind(config.listen).await?;
+    let shutdown = wire::shutdown::on_signal();
+    let (inbox, inputs) = sync_channel(INBOX);
+    let (projected, projection) = watch::channel(Arc::new(Projection::default()));
+    let (stands, standing) = watch::channel(Standing::default());
+    let (look, looks) = mpsc::channel(LOOKS);
+    let unreachable = {
+        let inbox = inbox.clone();
+        Arc::new(move |voter| {
+            let _dropped_when_busy = inbox.try_send(Inbound::Unreachable(voter));
+        })
+    };
+    let peers = Peers::new(identity.clone(), tokio::runtime::Handle::current(), unreachable);
+    let routes = Arc::new(Routes::new(identity.clone(), inbox, projection, standing, look.clone()));
+    let (ended, end) = oneshot::channel();
+    let mut turn = Loop::new(&config, peers, projected, stands, look)?;
+    std::thread::Builder::new().name("voter".into()).spawn(move || {
+        turn.run(&inputs);
+        let _nobody_waits = ended.send(());
+    })?;
+    tokio::spawn(observe::knock(routes.clone(), config.site.clone(), looks));
+    tokio::spawn(observe::ask_name_servers(routes.clone()));
+    let (id, name, listen) = (config.id, &config.name, config.listen);
+    tracing::info!(voter = %id, name, %listen, "voter started");
+    let router = api::router(routes.clone());
+    let serving = wire::http::serve(listener, identity, CALLERS, router, shutdown.clone());
+    tokio::select! {
+        served = serving => served.context("the listener failed")?,
+        _ = end => return Err(anyhow!("the voter's loop ended: see the log above")),
+    }
+    routes.submit(Inbound::End);
+    tracing::info!("voter ended");
+    Ok(())
+}
+
+/// The loop's own state.
+struct Loop {
+    config: Config,
+    store: Option<Store>,
+    replica: Replica,
+    peers: Peers,
+    waiting: HashMap<u64, oneshot::Sender<Reply>>,
+    next_token: u64,
+    projected: watch::Sender<Arc<Projection>>,
+    stands: watch::Sender<Standing>,
+    look: mpsc::Sender<InstanceId>,
+    /// When the disk is tried again after it failed.
+    retry: Option<Moment>,
+}
+
+impl Loop {
+    fn new(
+        config: &Config,
+        peers: Peers,
+        projected: watch::Sender<Arc<Projection>>,
+        stands: watch::Sender<Standing>,
+        look: mpsc::Sender<InstanceId>,
+    ) -> anyhow::Result<Self> {
+        let (store, replica) = open(config)?;
+        projected.send_replace(Arc::new(Projection::of(replica.cluster())));
+        Ok(Self {
+            config: config.clone(),
+            store: Some(store),
+            replica,
+            peers,
+            waiting: HashMap::new(),
+            next_token: 0,
+            projected,
+            stands,
+            look,
+            retry: None,
+        })
+    }
+
+    fn run(&mut self, inputs: &Receiver<Inbound>) {
+        let every = self.config.raft.election_timeout / u32::from(ELECTION_TICKS);
+        let mut due = clock::now().after(every);
+        loop {
+            let wait = due.since(clock::now());
+            match inputs.recv_timeout(wait) {
+                Ok(Inbound::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(inbound) => self.take(inbound),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = clock::now();
+            if now >= due {
+                // After a pause one tick is enough: time that nobody lived through is not time
+                // without a leader.
+                due = now.after(every);
+                self.retry_disk(now);
+                self.step(Input::Tick);
+            }
+        }
+    }
+
+    fn take(&mut self, inbound: Inbound) {
+        let input = match inbound {
+            Inbound::Peer(name, envelope) => {
+                for instance in &envelope.look {
+                    let _dropped_when_busy = self.look.try_send(instance.clone());
+                }
+                Input::Peer { name, envelope }
+            }
+            Inbound::Unreachable(voter) => Input::Unreachable(voter),
+            Inbound::Observed(observation) => Input::Observed(observation),
+            Inbound::Ask(question, sender) => {
+                self.next_token += 1;
+                let token = self.next_token;
+                self.waiting.insert(token, sender);
+                match question {
+                    Question::Report(report) => Input::Report { token, report },
+                    Question::Request { by, request } => Input::Request { token, by, request },
+                    Question::Query(query) => Input::Query { token, query },
+                    Question::Observed(observation) => {
+                        self.reply(token, Reply::Found(serde_json::Value::Null));
+                        Input::Observed(observation)
+                    }
+                }
+            }
+            Inbound::End => return,
+        };
+        self.step(input);
+    }
+
+    fn step(&mut self, input: Input) {
+        let clocks = Clocks { now: clock::now(), wall: clock::wall() };
+        let outputs = self.replica.step(input, clocks);
+        self.carry_out(outputs);
+        self.publish_standing();
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        let mut post: BTreeMap<VoterId, Envelope> = BTreeMap::new();
+        let mut changed = false;
+        for output in outputs {
+            match output {
+                Output::Send { to, message } => {
+                    post.entry(to)
+                        .or_insert_with(|| self.replica.envelope(to))
+                        .messages
+                        .push(*message);
+                }
+                Output::Persist(batch) => {
+                    self.deliver(&mut post);
+                    let result = self.store.as_ref().map(|store| store.persist(&batch));
+                    if let Some(Err(error)) = result {
+                        self.disk_failed(&error.to_string());
+                        return;
+                    }
+                }
+                Output::Reply { token, reply } => self.reply(token, reply),
+                Output::Applied(_) => changed = true,
+                Output::Look(instance) => {
+                    let _dropped_when_busy = self.look.try_send(instance.clone());
+                    for (peer, _) in self.replica.peers() {
+                        post.entry(peer)
+                            .or_insert_with(|| self.replica.envelope(peer))
+                            .look
+                            .push(instance.clone());
+                    }
+                }
+                Output::Stop(reason) => tracing::error!("this voter stops acting: {reason}"),
+            }
+        }
+        self.deliver(&mut post);
+        if changed {
+            self.projected.send_replace(Arc::new(Projection::of(self.replica.cluster())));
+            let known: Vec<VoterId> = self.replica.peers().into_iter().map(|(id, _)| id).collect();
+            self.peers.retain(&known);
+        }
+    }
+
+    fn deliver(&mut self, post: &mut BTreeMap<VoterId, Envelope>) {
+        for (to, envelope) in std::mem::take(post) {
+            let address = self.replica.voter(to).map(|voter| voter.address);
+            self.peers.send(address, envelope);
+        }
+    }
+
+    fn reply(&mut self, token: u64, reply: Reply) {
+        if let Some(sender) = self.waiting.remove(&token) {
+            let _asker_is_gone = sender.send(reply);
+        }
+    }
+
+    /// Nothing more may be said that rests on what is not on disk.
+    fn disk_failed(&mut self, reason: &str) {
+        let reason = format!("the disk failed: {reason}");
+        tracing::error!("this voter stops acting: {reason}");
+        self.replica.stop(reason.clone());
+        for (_, sender) in self.waiting.drain() {
+            let _asker_is_gone = sender.send(Reply::Stopped(reason.clone()));
+        }
+        self.retry = Some(clock::now().after(RETRY_DISK));
+    }
+
+    /// Begins again from what the disk holds, as after a restart.
+    fn retry_disk(&mut self, now: Moment) {
+        if self.retry.is_none_or(|at| now < at) {
+            return;
+        }
+        // The file is locked while it is open: close it first.
+        self.store = None;
+        match open(&self.config) {
+            Ok((store, replica)) => {
+                tracing::warn!("the disk answers again: this voter acts again");
+                self.store = Some(store);
+                self.replica = replica;
+                self.retry = None;
+                let projection = Projection::of(self.replica.cluster());
+                self.projected.send_replace(Arc::new(projection));
+            }
+            Err(error) => {
+                tracing::warn!("the disk still fails: {error:#}");
+                self.retry = Some(now.after(RETRY_DISK));
+            }
+        }
+    }
+
+    fn publish_standing(&self) {
+        let leader = self.replica.leader();
+        let own = self.config.id;
+        let address = |id: VoterId| {
+            if id == own {
+                Some(self.config.listen)
+            } else {
+                self.replica.voter(id).map(|v| v.address)
+            }
+        };
+        let standing = Standing {
+            leader: leader.and_then(|id| Some((id, address(id)?))),
+            leads: self.replica.is_leader(),
+            stopped: self.replica.stopped().map(str::to_owned),
+        };
+        self.stands.send_if_modified(|current| {
+            let differs = *current != standing;
+            if differs {
+                *current = standing;
+            }
+            differs
+        });
+    }
+}
+
+fn open(config: &Config) -> anyhow::Result<(Store, Replica)> {
+    let group = config.group();
+    let initial: Vec<u64> =
+        if config.join { Vec::new() } else { group.keys().map(|id| id.0).collect() };
+    let path = config.data.join("voter.redb");
+    let (store, saved): (Store, Saved) = Store::open(&path, &config.cluster, config.id, &initial)?;
+    let setup = Setup {
+        cluster: config.cluster.clone(),
+        id: config.id,
+        incarnation: store.incarnation().to_owned(),
+        group,
+        election_timeout: config.raft.election_timeout,
+        seed: 0,
+        compact_after: COMPACT_AFTER,
+    };
+    let replica = Replica::new(setup, &saved, &raft_log::logger())?;
+    Ok((store, replica))
+}

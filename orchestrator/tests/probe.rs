@@ -1,0 +1,216 @@
+//! The probe writer against a real PostgreSQL: an outage is measured, and a loss is found.
+//!
+//! Without PostgreSQL's programs in the usual places nothing is tested, and that is said.
+
+use std::fmt::Write as _;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, chown, geteuid};
+use serde_json::Value;
+use tempfile::TempDir;
+use wire::clock::now;
+
+/// More than anything here should take.
+const GENEROUS: Duration = Duration::from_secs(30);
+
+fn programs() -> Option<PathBuf> {
+    let mut found: Vec<_> = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .filter(|bin| bin.join("initdb").exists())
+        .collect();
+    found.sort();
+    found.pop()
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_postgres(command: &mut Command) -> &mut Command {
+    if geteuid().is_root()
+        && let Ok(Some(user)) = User::from_name("postgres")
+    {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    command
+}
+
+fn give(path: &Path) {
+    if geteuid().is_root()
+        && let Ok(Some(user)) = User::from_name("postgres")
+    {
+        chown(path, Some(user.uid), Some(user.gid)).expect("root may");
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = now();
+    while !holds() {
+        assert!(now().since(begun) < GENEROUS, "{what}: not within {GENEROUS:?}");
+        // A pause between two looks; the condition is what counts.
+        let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+        assert!(receiver.recv_timeout(Duration::from_millis(20)).is_err());
+    }
+}
+
+struct Server {
+    bin: PathBuf,
+    data: PathBuf,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Server {
+    fn create(bin: PathBuf, folder: &Path) -> Self {
+        let data = folder.join("pgdata");
+        std::fs::create_dir(&data).expect("writable");
+        give(&data);
+        let mut initdb = Command::new(bin.join("initdb"));
+        initdb.args(["-A", "trust", "-U", "postgres", "-N", "-D"]).arg(&data).current_dir("/");
+        let made = as_postgres(&mut initdb).output().expect("initdb is there");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let agent = folder.join("out/a/agent-a-1");
+        for (from, to) in [("tls.crt", "s.crt"), ("tls.key", "s.key"), ("ca.crt", "ca.crt")] {
+            std::fs::copy(agent.join(from), data.join(to)).expect("init wrote it");
+            give(&data.join(to));
+        }
+        let hba = "local all all trust\nhostssl postgres baton_probe 127.0.0.1/32 cert\n";
+        std::fs::write(data.join("pg_hba.conf"), hba).expect("writable");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        Self { bin, data, port, child: None }
+    }
+
+    fn start(&mut self) {
+        let mut command = Command::new(self.bin.join("postgres"));
+        command.arg("-D").arg(&self.data).current_dir("/");
+        for setting in [
+            format!("port={}", self.port),
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("unix_socket_directories={}", self.data.display()),
+            "ssl=on".to_owned(),
+            "ssl_cert_file=s.crt".to_owned(),
+            "ssl_key_file=s.key".to_owned(),
+            "ssl_ca_file=ca.crt".to_owned(),
+        ] {
+            command.arg("-c").arg(setting);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(as_postgres(&mut command).spawn().expect("postgres is there"));
+        until("PostgreSQL answers", || self.sql("select 1"));
+    }
+
+    fn sql(&self, text: &str) -> bool {
+        let mut psql = Command::new(self.bin.join("psql"));
+        psql.args(["-X", "-q", "-U", "postgres", "-h"]).arg(&self.data);
+        psql.args(["-p", &self.port.to_string(), "-v", "ON_ERROR_STOP=1", "-c", text]);
+        psql.current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
+        as_postgres(&mut psql).status().expect("psql is there").success()
+    }
+
+    /// At once, as after a crash.
+    fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process number"));
+            kill(pid, Signal::SIGQUIT).expect("it is our child");
+            child.wait().expect("it is our child");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn cluster(folder: &Path) {
+    let mut text = "[cluster]\nname = \"t\"\n[dns]\norigin = \"db.example.\"\n".to_owned();
+    for (number, site) in ["a", "b", "c"].iter().enumerate() {
+        let _ =
+            write!(text, "[[site]]\nname = \"{site}\"\nvoter = \"127.0.0.1:{}\"\n", 1_000 + number);
+    }
+    text.push_str("[[service]]\nname = \"clinic\"\n");
+    for (number, site) in ["a", "b", "c"].iter().enumerate() {
+        let _ = write!(
+            text,
+            "[[service.instance]]\nname = \"{site}-1\"\nsite = \"{site}\"\n\
+             postgres = \"127.0.0.1:{}\"\nagent = \"127.0.0.1:{}\"\n",
+            2_000 + number,
+            3_000 + number
+        );
+    }
+    std::fs::write(folder.join("topology.toml"), text).expect("writable");
+    let made = baton(folder).args(["init", "topology.toml", "--out", "out"]).output();
+    let made = made.expect("the program was just built");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+fn baton(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+    command.current_dir(folder).env_remove("BATON_CONFIG");
+    command
+}
+
+fn acked(journal: &Path) -> usize {
+    let text = std::fs::read_to_string(journal).unwrap_or_default();
+    text.lines().filter(|line| line.contains("\"outcome\":\"acked\"")).count()
+}
+
+fn reconcile(folder: &TempDir, server: &Server) -> (i32, Value) {
+    let address = format!("127.0.0.1:{}", server.port);
+    let output = baton(folder.path())
+        .args(["--config", "out/operator/baton.toml", "probe", "clinic", "--reconcile"])
+        .args(["journal.jsonl", "--address", &address, "-o", "json"])
+        .output()
+        .expect("the program was just built");
+    let said = serde_json::from_slice(&output.stdout);
+    let said = said.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().expect("it ends by itself"), said)
+}
+
+#[test]
+fn an_outage_is_measured_and_a_loss_is_found() {
+    let Some(bin) = programs() else {
+        eprintln!("not tested: no PostgreSQL in /usr/lib/postgresql");
+        return;
+    };
+    let folder = tempfile::Builder::new().prefix("baton-probe-").tempdir_in("/tmp");
+    let folder = folder.expect("a temporary folder");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).expect("it is ours");
+    cluster(folder.path());
+    let mut server = Server::create(bin, folder.path());
+    server.start();
+    let created = server.sql("create role baton_probe login")
+        && server.sql("create schema baton_probe authorization baton_probe");
+    assert!(created);
+    let journal = folder.path().join("journal.jsonl");
+    let mut probe = baton(folder.path());
+    probe.args(["--config", "out/operator/baton.toml", "probe", "clinic", "--every", "5ms"]);
+    probe.args(["--journal", "journal.jsonl", "--address", &format!("127.0.0.1:{}", server.port)]);
+    probe.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut probe = probe.spawn().expect("the program was just built");
+    until("writes are acknowledged", || acked(&journal) > 50);
+    server.stop();
+    server.start();
+    let before = acked(&journal);
+    until("writes go on after the outage", || acked(&journal) > before + 50);
+    let pid = Pid::from_raw(i32::try_from(probe.id()).expect("a process number"));
+    kill(pid, Signal::SIGINT).expect("it runs");
+    assert!(probe.wait().expect("it ends").success());
+
+    let (code, said) = reconcile(&folder, &server);
+    let number = |said: &Value, key: &str| said.get(key).and_then(Value::as_u64);
+    assert_eq!((code, number(&said, "lost")), (0, Some(0)), "{said}");
+    assert_eq!(number(&said, "acked"), Some(acked(&journal) as u64));
+    assert_eq!(number(&said, "duplicates"), Some(0));
+    assert!(said.get("gap_ms").and_then(Value::as_f64).is_some_and(|gap| gap > 20.0), "{said}");
+
+    assert!(server.sql("delete from baton_probe.writes where n = 7"));
+    let (code, said) = reconcile(&folder, &server);
+    assert_eq!((code, number(&said, "lost")), (1, Some(1)), "{said}");
+    assert_eq!(said.get("lost_numbers"), Some(&serde_json::json!([7])));
+}

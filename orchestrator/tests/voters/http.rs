@@ -1,0 +1,377 @@
+//! Three real voters on loopback, real certificates: who may ask for what, and what happens when
+//! one is killed.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use failover::ids::Revision;
+use failover::zone::Zone;
+use failover::{Answer, Assignment, Request};
+use orchestrator::answers::{Accepted, DeclaredTopology, History, Status, VoterState};
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use wire::ca::{Authority, Leaf};
+use wire::http::{Client, HttpError};
+use wire::role::Kind;
+use wire::tls::{Files, Identity};
+
+use crate::world::{absent, instance, topology};
+
+type Any = serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(30);
+
+struct Group {
+    folder: TempDir,
+    authority: Authority,
+    addresses: Vec<SocketAddr>,
+    processes: Vec<Option<Child>>,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for process in self.processes.iter_mut().flatten() {
+            let _gone = process.kill();
+            let _reaped = process.wait();
+        }
+    }
+}
+
+fn free_port(ip: IpAddr) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).expect("loopback has ports");
+    listener.local_addr().expect("it is bound")
+}
+
+impl Group {
+    fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// `limit`: the largest file the first voter may write, in kibibytes.
+    fn start_with(limit: Option<u64>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let authority = Authority::create("test").expect("an authority");
+        let addresses = (1..=3).map(|n| free_port(IpAddr::from([127, 0, n, 1]))).collect();
+        let mut group = Self { folder, authority, addresses, processes: Vec::new() };
+        for n in 0..3 {
+            group.configure(n);
+            let process = group.spawn(n, limit.filter(|_| n == 0));
+            group.processes.push(Some(process));
+        }
+        group
+    }
+
+    fn home(&self, n: usize) -> PathBuf {
+        self.folder.path().join(format!("v{}", n + 1))
+    }
+
+    fn certificate(&self, folder: &Path, kind: &str, name: &str, ip: IpAddr) -> Files {
+        std::fs::create_dir_all(folder).expect("a folder");
+        let leaf = Leaf {
+            common_name: format!("{kind}-{name}"),
+            uri: format!("baton://test/{kind}/{name}"),
+            addresses: vec![ip],
+            names: Vec::new(),
+        };
+        let issued = self.authority.issue(&leaf).expect("a certificate");
+        let write = |file: &str, text: &str| {
+            std::fs::write(folder.join(file), text).expect("it can be written");
+        };
+        write("ca.crt", self.authority.certificate_pem());
+        write("tls.crt", &issued.certificate_pem);
+        write("tls.key", &issued.key_pem);
+        let files =
+            Files { ca: "ca.crt".into(), certificate: "tls.crt".into(), key: "tls.key".into() };
+        files.within(folder)
+    }
+
+    fn configure(&self, n: usize) {
+        let home = self.home(n);
+        let id = n + 1;
+        self.certificate(&home, "voter", &format!("v{id}"), self.addresses[n].ip());
+        let voters: Vec<String> = (1..)
+            .zip(&self.addresses)
+            .map(|(id, address)| {
+                format!(
+                    "[[voter]]\nid = {id}\nname = \"v{id}\"\nsite = \"s{id}\"\n\
+                     address = \"{address}\"\n"
+                )
+            })
+            .collect();
+        let voters = voters.concat();
+        let text = format!(
+            "cluster = \"test\"\nname = \"v{id}\"\nid = {id}\nsite = \"s{id}\"\n\
+             listen = \"{}\"\ndata = \"data\"\n\
+             [tls]\nca = \"ca.crt\"\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n\
+             [raft]\nelection_timeout = \"1s\"\n{voters}",
+            self.addresses[n]
+        );
+        std::fs::write(home.join("orchestrator.toml"), text).expect("it can be written");
+    }
+
+    fn spawn(&self, n: usize, limit: Option<u64>) -> Child {
+        let log = std::fs::File::create(self.home(n).join("log")).expect("a log");
+        let binary = env!("CARGO_BIN_EXE_baton-orchestrator");
+        let config = self.home(n).join("orchestrator.toml");
+        let mut command = match limit {
+            None => Command::new(binary),
+            Some(limit) => {
+                // A write past the limit fails instead of ending the process.
+                let mut shell = Command::new("bash");
+                let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"");
+                shell.arg("-c").arg(script).arg(binary);
+                shell
+            }
+        };
+        command
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary was built")
+    }
+
+    fn kill(&mut self, n: usize) {
+        if let Some(mut process) = self.processes[n].take() {
+            process.kill().expect("it lives");
+            process.wait().expect("it is ours");
+        }
+    }
+
+    fn client(&self, n: usize, kind: &str, name: &str) -> Client {
+        let folder = self.folder.path().join(format!("{kind}-{name}"));
+        let files = self.certificate(&folder, kind, name, IpAddr::from([127, 0, 0, 1]));
+        let identity = Identity::load(&files).expect("a good certificate");
+        Client::new(&identity, Kind::Voter, self.addresses[n]).expect("a client")
+    }
+
+    fn log(&self, n: usize) -> String {
+        std::fs::read_to_string(self.home(n).join("log")).unwrap_or_default()
+    }
+
+    /// Asks until the answer is good.
+    async fn until(&self, operator: &Client, done: impl Fn(&Status) -> bool) -> Status {
+        let asking = async {
+            loop {
+                let status: Result<Status, _> = operator.get("/v1/status", SOON).await;
+                if let Ok(status) = status
+                    && done(&status)
+                {
+                    return status;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(SOON, asking)
+            .await
+            .unwrap_or_else(|_| panic!("never\n{}\n{}\n{}", self.log(0), self.log(1), self.log(2)))
+    }
+
+    async fn elected(&self, operator: &Client) -> usize {
+        let status = self.until(operator, |status| status.leader.is_some()).await;
+        let leader = status.leader.expect("it was just seen").voter;
+        usize::try_from(leader.0 - 1).expect("small")
+    }
+}
+
+fn code<T>(result: Result<T, HttpError>) -> u16 {
+    match result {
+        Ok(_) => 200,
+        Err(HttpError::Status { code, .. }) => code,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, HttpError> {
+    client.get(path, SOON).await
+}
+
+async fn declare(group: &Group, operator: &Client) {
+    group.until(operator, |status| status.voters.iter().all(|voter| voter.recorded)).await;
+    let request = Request::Apply { expected: 0, topology: Box::new(topology()) };
+    let accepted: Accepted =
+        operator.post("/v1/requests", &request, SOON).await.expect("it is granted");
+    assert!(accepted.revision > Revision(0));
+}
+
+#[tokio::test]
+async fn i32_each_certificate_asks_for_its_own_only() {
+    let group = Group::start();
+    let operator = group.client(0, "operator", "alice");
+    let agent = group.client(0, "agent", "s1-1");
+    let dns = group.client(0, "dns", "ns1");
+    let voter = group.client(0, "voter", "v2");
+    group.elected(&operator).await;
+
+    for (who, path) in [
+        (&agent, "/v1/status"),
+        (&dns, "/v1/history"),
+        (&voter, "/v1/topology"),
+        (&operator, "/v1/assignment/s1-1"),
+        (&agent, "/v1/assignment/s2-1"),
+        (&dns, "/v1/assignment/s1-1"),
+        (&agent, "/v1/zone?after=0&server=ns1"),
+        (&dns, "/v1/zone?after=0&server=ns2"),
+    ] {
+        assert_eq!(code(get::<Any>(who, path).await), 403, "{path}");
+    }
+    let body = serde_json::json!({"what": "is this"});
+    for (who, path, expected) in [
+        (&operator, "/v1/raft", 403),
+        (&agent, "/v1/forward", 403),
+        (&agent, "/v1/requests", 403),
+        (&operator, "/v1/report", 403),
+        (&voter, "/v1/raft", 400),
+        (&voter, "/v1/forward", 400),
+        (&operator, "/v1/requests", 400),
+        (&agent, "/v1/report", 400),
+    ] {
+        assert_eq!(code(who.post::<_, Any>(path, &body, SOON).await), expected, "{path}");
+    }
+    let other = absent(2, 1);
+    assert_eq!(code(agent.post::<_, Any>("/v1/report", &other, SOON).await), 403);
+    assert!(group.log(0).contains("refused"), "{}", group.log(0));
+}
+
+#[tokio::test]
+async fn a_report_reaches_the_leader_through_any_voter() {
+    let group = Group::start();
+    let operator = group.client(0, "operator", "alice");
+    let leader = group.elected(&operator).await;
+    let follower = (leader + 1) % 3;
+    let agent = group.client(follower, "agent", "s1-1");
+    let undeclared = agent.post::<_, Answer>("/v1/report", &absent(1, 1), SOON).await;
+    assert_eq!(code(undeclared), 404);
+    declare(&group, &operator).await;
+
+    let answer: Answer =
+        agent.post("/v1/report", &absent(1, 2), SOON).await.expect("it is passed on");
+    assert_eq!(answer.assignment.instance, instance(1));
+    assert_eq!(answer.lease, None);
+    let path = "/v1/assignment/s1-1?after=0";
+    let current: Assignment = get(&agent, path).await.expect("it is declared");
+    assert_eq!(current.instance, instance(1));
+
+    // A poll that is ahead waits for the next change, and comes back with it.
+    let path = format!("/v1/assignment/s1-1?after={}", current.revision);
+    let waiting = {
+        let agent = agent.clone();
+        tokio::spawn(async move { get::<Assignment>(&agent, &path).await })
+    };
+    let other = group.client(follower, "agent", "s2-1");
+    let news = async {
+        for sequence in 3_u64.. {
+            for (agent, site) in [(&agent, 1), (&other, 2)] {
+                let report = absent(site, sequence);
+                let _answer = agent.post::<_, Answer>("/v1/report", &report, SOON).await;
+            }
+            if waiting.is_finished() {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, news).await.expect("news");
+    let next = waiting.await.expect("no panic").expect("an assignment");
+    assert!(next.revision > current.revision);
+
+    let history: History = get(&operator, "/v1/history?limit=50").await.expect("there is one");
+    assert!(history.entries.iter().any(|entry| entry.by == "alice"));
+    let declared: DeclaredTopology = get(&operator, "/v1/topology").await.expect("there is one");
+    assert_eq!(declared.version, 1);
+    let dns = group.client(follower, "dns", "ns1");
+    let zone: Zone = get(&dns, "/v1/zone?after=0&server=ns1&have=0").await.expect("a zone");
+    assert!(zone.version > 0);
+    let status = group
+        .until(&operator, |status| status.name_servers.iter().all(|s| s.follows == Some(0)))
+        .await;
+    let reported = status.services[0].instances.iter().filter(|i| i.reported.is_some()).count();
+    assert_eq!(reported, 2);
+}
+
+#[tokio::test]
+async fn i19_a_killed_leader_is_replaced_and_returns() {
+    let mut group = Group::start();
+    let operator = group.client(0, "operator", "alice");
+    let old = group.elected(&operator).await;
+    declare(&group, &operator).await;
+    group.kill(old);
+    let other = group.client((old + 1) % 3, "operator", "alice");
+    let new_leader = |status: &Status| {
+        status.leader.as_ref().is_some_and(|leader| leader.voter.0 != old as u64 + 1)
+    };
+    group.until(&other, new_leader).await;
+    let hold = Request::Hold { service: "clinic".parse().expect("a name"), reason: "x".into() };
+    let _accepted: Accepted = other.post("/v1/requests", &hold, SOON).await.expect("granted");
+    let process = group.spawn(old, None);
+    group.processes[old] = Some(process);
+    let returned = group.client(old, "operator", "alice");
+    let status = group
+        .until(&returned, |status| {
+            let caught_up = |lag| lag == Some(0);
+            status.leader.is_some()
+                && status.services.iter().any(|service| service.hold.is_some())
+                && status
+                    .voters
+                    .iter()
+                    .all(|voter| voter.state == VoterState::Leader || caught_up(voter.lag_entries))
+        })
+        .await;
+    assert_eq!(status.topology_version, 1);
+}
+
+/// A voter whose disk is full says so, answers nothing else, and the others go on.
+#[tokio::test]
+async fn i22_a_voter_with_a_full_disk_stops_and_says_so() {
+    let group = Group::start_with(Some(1_100));
+    let operator = group.client(1, "operator", "alice");
+    let sick = group.client(0, "operator", "alice");
+    group.elected(&operator).await;
+    declare(&group, &operator).await;
+    let service: failover::ServiceId = "clinic".parse().expect("a name");
+    let reason = "x".repeat(60_000);
+    let mut stopped = None;
+    for n in 0..400 {
+        let request = if n % 2 == 0 {
+            Request::Hold { service: service.clone(), reason: reason.clone() }
+        } else {
+            Request::Resume { service: service.clone(), reason: reason.clone() }
+        };
+        let _answer = operator.post::<_, Accepted>("/v1/requests", &request, SOON).await;
+        if let Err(HttpError::Status { code: 503, problem }) =
+            get::<Status>(&sick, "/v1/status").await
+            && problem.error.contains("disk")
+        {
+            stopped = Some(problem.error);
+            break;
+        }
+    }
+    let stopped = stopped.unwrap_or_else(|| panic!("it went on\n{}", group.log(0)));
+    assert!(stopped.contains("does not act"), "{stopped}");
+    assert!(group.log(0).contains("stops acting"), "{}", group.log(0));
+    group.until(&operator, |status| status.leader.as_ref().is_some_and(|l| l.voter.0 != 1)).await;
+}
+
+#[tokio::test]
+async fn i27_garbage_on_the_port_changes_nothing() {
+    let group = Group::start();
+    let operator = group.client(0, "operator", "alice");
+    group.elected(&operator).await;
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 255, 255, 0, 0], &[0; 4096]] {
+        let mut stream = TcpStream::connect(group.addresses[0]).await.expect("it listens");
+        stream.write_all(bytes).await.expect("it takes bytes");
+        stream.shutdown().await.expect("it is open");
+        let mut rest = Vec::new();
+        let _closed = timeout(SOON, stream.read_to_end(&mut rest)).await.expect("it hangs up");
+    }
+    let status: Status = get(&operator, "/v1/status").await.expect("it answers");
+    assert!(status.leader.is_some());
+    assert!(status.services.is_empty());
+}

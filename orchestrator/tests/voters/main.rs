@@ -1,0 +1,9 @@
+//! Voters in a small simulated world, on disks that fail, and behind real TLS.
+
+mod disk;
+mod elections;
+mod garbage;
+mod http;
+mod leases;
+mod membership;
+mod world;

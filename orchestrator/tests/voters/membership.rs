@@ -1,0 +1,76 @@
+//! Voters come and go.
+
+use failover::Request;
+use failover::ids::VoterId;
+use orchestrator::log::{Hard, Place, Saved};
+use orchestrator::replica::{Replica, Reply};
+
+use crate::world::{World, voter};
+
+#[test]
+fn a_voter_is_added_and_another_removed() {
+    let mut world = World::new(3, 11);
+    let leader = world.declare();
+    world.group.insert(VoterId(4), voter(4));
+    let empty = Saved {
+        hard: Hard::default(),
+        dropped: Place::default(),
+        entries: Vec::new(),
+        snapshot: None,
+    };
+    world.disks.insert(VoterId(4), ("disk-4".into(), empty));
+    world.start(VoterId(4));
+    let token = world.ask(leader, Request::AddVoter { id: VoterId(4), voter: voter(4) });
+    world.until("an answer", |world| world.reply(token).is_some());
+    assert!(matches!(world.reply(token), Some(Reply::Accepted(_))), "{:?}", world.reply(token));
+    world.until("the new voter to know everything", |world| {
+        let state = |id| world.voters.get(&id).map(Replica::cluster);
+        state(VoterId(4)) == state(leader) && world.disks[&VoterId(4)].1.snapshot.is_some()
+    });
+
+    let leader = world.elected();
+    let gone = *world.group.keys().find(|id| **id != leader && id.0 != 4).expect("another");
+    let token = world.ask(leader, Request::RemoveVoter { id: gone });
+    world.until("an answer", |world| world.reply(token).is_some());
+    assert!(matches!(world.reply(token), Some(Reply::Accepted(_))), "{:?}", world.reply(token));
+    world.until("everyone else to know", |world| {
+        world
+            .voters
+            .iter()
+            .filter(|(id, _)| **id != gone)
+            .all(|(_, replica)| !replica.cluster().voters.contains_key(&gone))
+    });
+    // Three are left: one of them may go, and the removed one disturbs nobody.
+    let leader = world.elected();
+    world.crash(leader);
+    world.until("another leader", |world| world.leader().is_some_and(|id| id != gone));
+    let other = world.elected();
+    assert!(world.voters[&other].cluster().voters.contains_key(&VoterId(4)));
+}
+
+#[test]
+fn a_number_is_never_used_twice() {
+    let mut world = World::new(3, 12);
+    let leader = world.declare();
+    let token = world.ask(leader, Request::AddVoter { id: VoterId(2), voter: voter(9) });
+    assert!(matches!(world.reply(token), Some(Reply::Refused { .. })), "{:?}", world.reply(token));
+}
+
+/// A leader that is asked to remove itself hands leadership on first.
+#[test]
+fn a_leader_is_removed_by_its_successor() {
+    let mut world = World::new(3, 13);
+    let old = world.declare();
+    world.run(std::time::Duration::from_secs(2));
+    let token = world.ask(old, Request::RemoveVoter { id: old });
+    assert!(matches!(world.reply(token), Some(Reply::Refused { .. })), "{:?}", world.reply(token));
+    world.until("another leader", |world| world.leader().is_some_and(|id| id != old));
+    let leader = world.elected();
+    world.run(std::time::Duration::from_secs(1));
+    let token = world.ask(leader, Request::RemoveVoter { id: old });
+    world.until("an answer", |world| world.reply(token).is_some());
+    assert!(matches!(world.reply(token), Some(Reply::Accepted(_))), "{:?}", world.reply(token));
+    world.crash(old);
+    world.run(std::time::Duration::from_secs(5));
+    assert_eq!(world.elected(), leader);
+}

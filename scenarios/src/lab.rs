@@ -1,0 +1,34 @@
+//! Module map of the lab, from the kernel upwards.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | the kernel | [`stop`], [`process`], [`ports`], [`network`], [`directory`] |
+//! | the product, from outside | [`daemon`], [`binaries`], [`answers`], [`names`], [`probe`], [`journal`] |
+//! | the whole | [`layout`], [`cluster`] |
+//! | what people run | [`demo`] ([`watch`], [`rejoin`]), [`bench`] ([`cases`]), [`idle`], [`up`] |
+//! | what they read | [`screen`], [`timeline`], [`statistics`], [`phases`] |
+
+pub mod answers;
+pub mod bench;
+pub mod binaries;
+pub mod cases;
+pub mod cluster;
+pub mod daemon;
+pub mod demo;
+pub mod directory;
+pub mod idle;
+pub mod journal;
+pub mod layout;
+pub mod names;
+pub mod network;
+pub mod phases;
+pub mod ports;
+pub mod probe;
+pub mod process;
+pub mod rejoin;
+pub mod screen;
+pub mod statistics;
+pub mod stop;
+pub mod timeline;
+pub mod up;
+pub mod watch;

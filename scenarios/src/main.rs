@@ -1,0 +1,131 @@
+//! `baton-lab`: a whole cluster on this machine, to be shown, used, broken and measured.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use scenarios::lab::bench::{Plan, bench};
+use scenarios::lab::cases::Case;
+use scenarios::lab::cluster::Options;
+use scenarios::lab::demo::{demo, pass};
+use scenarios::lab::directory::sweep;
+use scenarios::lab::idle::idle;
+use scenarios::lab::process::adopt_orphans;
+use scenarios::lab::screen::Screen;
+use scenarios::lab::stop::{Stop, Stopped};
+use scenarios::lab::up;
+
+/// A whole baton cluster on this machine, playing three sites.
+#[derive(Parser)]
+#[command(name = "baton-lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Profile {
+    /// Heartbeat 500 ms, fenced after 2 s, suspected after 3 s
+    Default,
+    /// Sites close to each other: heartbeat 100 ms, fenced after 400 ms, suspected after 700 ms
+    Metro,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Lose a site, get it back, and hand the service back, while a client writes
+    Demo {
+        /// Timing
+        #[arg(long, value_enum, default_value = "default")]
+        profile: Profile,
+    },
+    /// Start a cluster and leave it running
+    Up {
+        /// Timing
+        #[arg(long, value_enum, default_value = "default")]
+        profile: Profile,
+    },
+    /// End the cluster that `up` left running
+    Down,
+    /// Measure every kind of fault several times
+    Bench {
+        /// How often each
+        #[arg(long, default_value_t = 10)]
+        runs: usize,
+        /// Only this one (may be given several times)
+        #[arg(long, value_enum)]
+        case: Vec<Case>,
+        /// Timing
+        #[arg(long, value_enum, default_value = "default")]
+        profile: Profile,
+    },
+    /// Measure what the daemons cost while nothing happens
+    BenchIdle,
+    /// The cluster of `up`, in the foreground
+    #[command(hide = true)]
+    Keep {
+        /// Timing
+        #[arg(long, value_enum, default_value = "default")]
+        profile: Profile,
+    },
+}
+
+fn main() -> ExitCode {
+    match play(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Stopped>() => {
+            eprintln!("baton-lab: {error}; nothing is left running");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("baton-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(verb: Verb) -> Result<()> {
+    let stop = Stop::on_signals().context("cannot listen to signals")?;
+    adopt_orphans().context("cannot become the parent of orphans")?;
+    let target = target()?;
+    let registry = target.join("lab");
+    let screen = Screen::new();
+    let options = |profile: Profile| Options {
+        profile: match profile {
+            Profile::Default => "default".into(),
+            Profile::Metro => "metro".into(),
+        },
+        networks: false,
+        registry: registry.clone(),
+    };
+    if sweep(&registry) > 0 {
+        screen.progress("ended what a killed run had left");
+    }
+    let kept = target.join("up");
+    match verb {
+        Verb::Demo { profile } => {
+            pass(&demo(&options(profile), &target.join("demo"), &stop, screen)?)
+        }
+        Verb::Up { profile } => up::up(&kept, &options(profile), &stop, screen),
+        Verb::Keep { profile } => up::keep(&kept, &options(profile), &stop, screen),
+        Verb::Down => {
+            let ended = up::down(&kept, &registry);
+            screen.line(if ended { "The cluster is down." } else { "No cluster was up." });
+            Ok(())
+        }
+        Verb::Bench { runs, case, profile } => {
+            let cases = if case.is_empty() { Case::ALL.into() } else { case };
+            let plan = Plan { cases, runs: runs.max(1) };
+            bench(&options(profile), &plan, &target.join("bench"), &stop, screen)
+        }
+        Verb::BenchIdle => idle(&options(Profile::Default), &target.join("bench"), &stop, screen),
+    }
+}
+
+/// The build folder that this program stands in: `target/PROFILE/baton-lab`.
+fn target() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    let target = own.parent().and_then(|folder| folder.parent());
+    Ok(target.context("this program stands in no build folder")?.to_path_buf())
+}
