@@ -174,7 +174,7 @@ impl Instance {
         if news {
             // For the next start; the promise that counts is the pledge, so a failure is no harm.
             if let Ok(bytes) = serde_json::to_vec_pretty(&assignment) {
-                drop(wire::files::write_secret(&self.layout.assignment(), &bytes));
+                drop(crate::layout::replace(&self.layout.assignment(), &bytes));
             }
             state.assignment = Some(assignment);
         }
@@ -328,13 +328,21 @@ impl Instance {
         self.wake.notify_one();
     }
 
-    fn note_fenced(&self) {
+    /// Nothing of PostgreSQL runs any more, by our own hand and without the guard's word.
+    pub fn note_fenced(&self) {
         let mut state = self.state();
         if state.pid.is_some() {
             state.end_life(Down::Fenced, now());
         }
         drop(state);
         self.speak.notify_one();
+    }
+
+    /// Removes what a killed postmaster left, if it is dead.
+    pub fn forget_locks(&self) {
+        let port = self.config.postgres.listen.port();
+        let socket = self.layout.sockets.join(format!(".s.PGSQL.{port}.lock"));
+        crate::processes::forget_locks(&[self.layout.data.join("postmaster.pid"), socket]);
     }
 
     /// Starts PostgreSQL with the files as they are.
@@ -352,6 +360,10 @@ impl Instance {
             cwd: self.layout.data.clone(),
             log: self.layout.log(),
         };
+        // PostgreSQL would say this in its log only. Bound and closed again: who holds it, if not us?
+        let free = wire::http::bind(self.config.postgres.listen).await;
+        drop(free.map_err(|error| PerformError::NotYet(error.to_string()))?);
+        self.forget_locks();
         let guard = self.guard()?;
         guard.refresh(None).await?;
         self.promises.update(|memory| memory.stopped = false)?;

@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A process as `/proc/PID/stat` shows it.
@@ -91,7 +91,7 @@ pub async fn end_within(folder: &Path) -> usize {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     reap_adopted();
-    forget_pid_file(folder);
+    forget_locks(&[folder.join("postmaster.pid")]);
     ended
 }
 
@@ -112,11 +112,14 @@ fn name(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
-fn forget_pid_file(folder: &Path) {
-    let path = folder.join("postmaster.pid");
-    let Ok(text) = fs::read_to_string(&path) else { return };
-    let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
-    if pid.is_some_and(|pid| stat(pid).is_some() && !is_alive(pid)) {
-        drop(fs::remove_file(&path));
+/// Removes lock files whose process is dead. PostgreSQL would not: to it an exit status that
+/// nobody has reaped yet is a running process.
+pub fn forget_locks(files: &[PathBuf]) {
+    for path in files {
+        let Ok(text) = fs::read_to_string(path) else { continue };
+        let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
+        if pid.is_none_or(|pid| !is_alive(pid)) {
+            drop(fs::remove_file(path));
+        }
     }
 }

@@ -41,8 +41,10 @@ pub async fn rewind(instance: &Instance, upstream: &InstanceId) -> Result<(), Pe
         tracing::info!("its end is in the primary's history: nothing to rewind");
         return follows_again(instance);
     }
+    instance.forget_locks();
     keep_tail(instance, &control, &target)?;
     remove_durably(&layout.data.join("standby.signal"))?;
+    let _under_way = UnderWay::begin(instance);
     instance.promises.update(|memory| memory.beyond = true)?;
     instance.state().note("rewind", Severity::Info, format!("to {}", upstream.instance));
     instance.speak.notify_one();
@@ -69,6 +71,22 @@ pub async fn rewind(instance: &Instance, upstream: &InstanceId) -> Result<(), Pe
             quarantine(instance, &error)?;
             Err(error.into())
         }
+    }
+}
+
+/// While it lives, the law sees a rewind that goes on, and not a directory beyond help.
+struct UnderWay<'a>(&'a Instance);
+
+impl<'a> UnderWay<'a> {
+    fn begin(instance: &'a Instance) -> Self {
+        instance.state().rewinding = true;
+        Self(instance)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.state().rewinding = false;
     }
 }
 

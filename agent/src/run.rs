@@ -49,6 +49,9 @@ pub async fn run(
     }
 }
 
+/// The same action once more within this time is a repetition, and waits a little longer each.
+const AGAIN_WITHIN: Duration = Duration::from_secs(3);
+
 /// The action under way, and what came of the last one.
 #[derive(Debug)]
 pub struct Beat {
@@ -104,21 +107,16 @@ impl Beat {
             let urgent = matches!(wish, Some(Action::Fence { .. }))
                 && !matches!(running, Action::Fence { .. });
             let other = is_long(running) && wish.as_ref() != Some(running);
-            // A stop that is under way changes what is wished before it is done.
-            let stopping = matches!(running, Action::StopCleanly) && wish.is_none();
-            if !urgent && (!other || stopping) {
+            if !urgent && (!other || follows_from(running, wish.as_ref())) {
                 return;
             }
             tracing::info!(?running, ?wish, "given up for something else");
             task.abort();
             self.running = None;
         }
-        let Some(action) = wish else {
-            self.last = None;
-            return;
-        };
+        let Some(action) = wish else { return };
         let fence = matches!(action, Action::Fence { .. });
-        let probed = !is_running(local) || self.instance.state().looked >= self.ended;
+        let probed = !answers(local) || self.instance.state().looked >= self.ended;
         if !fence && (!probed || (self.last.as_ref() == Some(&action) && now() < self.not_before)) {
             return;
         }
@@ -126,7 +124,8 @@ impl Beat {
     }
 
     fn begin(&mut self, action: Action) {
-        if self.last.as_ref() == Some(&action) {
+        let again = now().since(self.ended) < AGAIN_WITHIN;
+        if self.last.as_ref() == Some(&action) && again {
             self.repeats = self.repeats.saturating_add(1);
         } else {
             tracing::info!(?action, "next");
@@ -196,12 +195,12 @@ impl Beat {
                     return;
                 }
                 self.guarded = proof;
-                guard_lease(&self.instance).await.map_err(|error| error.to_string())
+                bounded(guard_lease(&self.instance)).await
             }
             Some(_) if self.guarded.is_some() => {
                 self.guarded = None;
                 match self.instance.guard() {
-                    Ok(guard) => guard.refresh(None).await.map_err(|error| error.to_string()),
+                    Ok(guard) => bounded(guard.refresh(None)).await,
                     Err(error) => Err(error.to_string()),
                 }
             }
@@ -213,6 +212,28 @@ impl Beat {
     }
 }
 
-fn is_running(local: &Local) -> bool {
-    matches!(local.server, Server::Recovery { .. } | Server::Writable { .. } | Server::Starting)
+/// Whether the wish is what comes after the action: its effect shows before it returns.
+fn follows_from(running: &Action, wish: Option<&Action>) -> bool {
+    match running {
+        Action::StopCleanly | Action::Prepare { .. } => wish.is_none(),
+        Action::Initialise => matches!(wish, Some(Action::Accept { .. } | Action::StartPrimary)),
+        Action::Clone { .. } | Action::Rewind { .. } => {
+            matches!(wish, Some(Action::StartStandby { .. }))
+        }
+        _ => false,
+    }
+}
+
+/// A guard that is stuck must not hold the lease's own timer up.
+async fn bounded<E: std::fmt::Display>(
+    telling: impl Future<Output = Result<(), E>>,
+) -> Result<(), String> {
+    match tokio::time::timeout(Duration::from_millis(200), telling).await {
+        Ok(told) => told.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer".to_owned()),
+    }
+}
+
+fn answers(local: &Local) -> bool {
+    matches!(local.server, Server::Recovery { .. } | Server::Writable { .. })
 }

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// The longest an action waits for PostgreSQL's end; the lease and the guard go on meanwhile.
 const STOP_BOUND: Duration = Duration::from_mins(1);
 
+/// A guard that takes longer is stuck, and is done without.
+const GUARD_BOUND: Duration = Duration::from_millis(250);
+
 /// Makes the data directory of a new service, beside its place first, so that an interrupted
 /// attempt leaves nothing that looks like a cluster.
 ///
@@ -175,18 +178,20 @@ impl RoleExt for failover::Assignment {
 /// one cannot be delayed by a backend that does not listen.
 ///
 /// # Errors
-/// [`PerformError::NotYet`] when it is not gone after the bound.
+/// None: what the guard does not do is done without it.
 pub async fn fence(instance: &Instance, reason: &str) -> Result<(), PerformError> {
     tracing::warn!(reason, "fencing PostgreSQL");
     let killed = match instance.guard() {
-        Ok(guard) => guard.kill().await,
-        Err(error) => Err(error),
+        Ok(guard) => tokio::time::timeout(GUARD_BOUND, guard.kill()).await.is_ok_and(|k| k.is_ok()),
+        Err(_) => false,
     };
-    if let Err(error) = killed {
-        tracing::error!(%error, "fencing without the guard");
-        crate::processes::end_within(&instance.layout.data).await;
+    if killed && ended(instance, GUARD_BOUND).await.is_ok() {
+        return Ok(());
     }
-    ended(instance, Duration::from_secs(5)).await
+    tracing::error!("fencing without the guard");
+    crate::processes::end_within(&instance.layout.data).await;
+    instance.note_fenced();
+    Ok(())
 }
 
 /// Turns clients away and stops, with all of the log at every connected standby.

@@ -65,6 +65,8 @@ pub struct State {
     pub enforcing: Option<(u64, Generation)>,
     /// When the newest cancelled wait was heard of.
     pub doubted: Option<Moment>,
+    /// A rewind is under way: the memory calls the directory beyond help until it is done.
+    pub rewinding: bool,
     /// A stop was ordered.
     pub stopping: bool,
     /// The primary's log end at the last probes.
@@ -117,6 +119,7 @@ impl State {
             proving: None,
             enforcing: None,
             doubted: None,
+            rewinding: false,
             stopping: false,
             ends: VecDeque::new(),
             message: (0.0, now),
@@ -228,7 +231,7 @@ impl State {
             proven: self.proven,
             enforced: self.enforced,
             prepared: self.prepared,
-            divergence: divergence(memory),
+            divergence: divergence(memory, self.rewinding),
             leased: self.leased,
             committed: self.committed,
             started: self.started,
@@ -304,8 +307,8 @@ impl State {
 
 /// Once a primary, its end may be in nobody else's history until a rewind or a clean comparison
 /// says otherwise.
-fn divergence(memory: &Memory) -> Divergence {
-    if memory.beyond {
+fn divergence(memory: &Memory, rewinding: bool) -> Divergence {
+    if memory.beyond && !rewinding {
         Divergence::Beyond
     } else if memory.led.is_some() || memory.refused {
         Divergence::Suspected

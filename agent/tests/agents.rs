@@ -6,7 +6,7 @@ mod support;
 
 use agent::processes;
 use failover::report::{Down, Server};
-use failover::{Epoch, Role};
+use failover::{Epoch, Generation, Role};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::PathBuf;
@@ -210,4 +210,50 @@ fn usage(pid: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// The whole way without a hand on either machine: the primary's site is killed, its standby is
+/// sealed, promoted and proven, and the dead site comes back, rewinds and counts again.
+#[test]
+fn i14_a_killed_primary_returns_by_itself() {
+    play("i14_a_killed_primary_returns_by_itself", async {
+        let world = World::new(&["a", "b"]);
+        let (at_a, at_b) = (Voter::start(&world).await, Voter::start(&world).await);
+        let mut a = Agent::start(&world, "a", &at_a);
+        let _b = Agent::start(&world, "b", &at_b);
+        at_a.show(world.assignment("a", 1, primary(), &["b"], 1), Some(Epoch(1)));
+        let standby = |upstream: &str| Role::Standby { upstream: support::id(upstream) };
+        at_b.show(world.assignment("b", 1, standby("a"), &[], 0), None);
+        wait_for("admitted", || writable(&at_a) == Some(true)).await;
+        let enforces = |voter: &Voter, generation| {
+            voter.last().is_some_and(|report| report.enforced == Some(Generation(generation)))
+        };
+        wait_for("enforced", || enforces(&at_a, 1)).await;
+        let (pid, guard) = (postmaster(&world).unwrap(), guard(&world));
+        a.kill();
+        for pid in [guard, pid].into_iter().chain(processes::children(pid)) {
+            processes::kill_now(pid);
+        }
+        let begun = now();
+        at_b.show(world.assignment("b", 1, Role::Sealed, &[], 0), None);
+        wait_for("sealed", || at_b.last().is_some_and(|r| r.sealed_at.is_some())).await;
+        println!("sealed after {:?}", now().since(begun));
+        let role = Role::Primary { initialise: false, prepare: false };
+        at_b.show(world.assignment("b", 2, role, &["a"], 2), Some(Epoch(2)));
+        wait_for("writable", || writable(&at_b).is_some()).await;
+        println!("writable after {:?}", now().since(begun));
+        let begun = now();
+        at_a.show(world.assignment("a", 2, standby("b"), &[], 0), None);
+        a.restart();
+        wait_for("streaming", || {
+            let receiver = at_a.last().and_then(|report| report.receiver);
+            receiver.is_some_and(|receiver| receiver.streaming)
+        })
+        .await;
+        println!("the dead site streams {:?} after its start", now().since(begun));
+        wait_for("enforced", || enforces(&at_b, 2)).await;
+        println!("and counts after {:?}", now().since(begun));
+        assert!(world.folder.path().join("a/run/lost-tail/1/manifest.json").exists());
+        assert!(!world.folder.path().join("a/pgdata.aside").exists());
+    });
 }

@@ -75,8 +75,11 @@ fn remember(cluster: &mut Cluster, event: &Event, text: String) {
         Change::Service { service, .. } => Some(service.clone()),
         Change::Topology { .. } | Change::VoterSet { .. } | Change::VoterRemoved { .. } => None,
     };
-    let epoch =
-        service.as_ref().and_then(|id| cluster.services.get(id)).map(|s| s.epoch).unwrap_or_default();
+    let epoch = service
+        .as_ref()
+        .and_then(|id| cluster.services.get(id))
+        .map(|s| s.epoch)
+        .unwrap_or_default();
     let text = if event.cause.is_empty() { text } else { format!("{text}: {}", event.cause) };
     cluster.history.push_back(Entry {
         revision: cluster.revision,
@@ -135,11 +138,8 @@ fn apply_service(
     change: &ServiceChange,
 ) -> Option<String> {
     let service = cluster.services.get(id)?;
-    let now = Seen {
-        epoch: service.epoch,
-        step: service.step(),
-        generation: service.rule.generation,
-    };
+    let now =
+        Seen { epoch: service.epoch, step: service.step(), generation: service.rule.generation };
     // A person's word on automation is not about the state it was said in.
     let always = matches!(change, ServiceChange::Held { .. } | ServiceChange::Resumed);
     if now != seen && !always {
@@ -169,7 +169,9 @@ fn apply_service(
             service.system_identifier = Some(*system_identifier);
             Some(format!("system identifier {system_identifier}"))
         }
-        ServiceChange::Doubted { position } => doubt(cluster.services.get_mut(id)?, event, position),
+        ServiceChange::Doubted { position } => {
+            doubt(cluster.services.get_mut(id)?, event, position)
+        }
         ServiceChange::Held { hold } => {
             cluster.services.get_mut(id)?.hold = Some(hold.clone());
             Some(String::from("automation on hold"))
@@ -203,9 +205,7 @@ fn note_step(cluster: &mut Cluster, event: &Event, transition: TransitionId, nam
 fn enters_rightly(trigger: Trigger, step: Step, service: &Service) -> bool {
     match trigger {
         Trigger::Bootstrap => step == Step::Seal && service.primary.is_none(),
-        Trigger::PrimaryLost | Trigger::Failover => {
-            step == Step::Seal && service.primary.is_some()
-        }
+        Trigger::PrimaryLost | Trigger::Failover => step == Step::Seal && service.primary.is_some(),
         Trigger::Switchover => step == Step::Quiesce && service.primary.is_some(),
     }
 }
@@ -270,10 +270,8 @@ fn step_done(cluster: &mut Cluster, event: &Event, id: &ServiceId) -> Option<Str
     }
     // I-30: the name moves only after the marker is durable.
     if left == Step::Prove {
-        service.published = service
-            .primary
-            .clone()
-            .map(|instance| Published { instance, epoch: service.epoch });
+        service.published =
+            service.primary.clone().map(|instance| Published { instance, epoch: service.epoch });
     }
     note_step(cluster, event, number, left.name());
     if next.is_none()

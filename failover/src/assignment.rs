@@ -1,9 +1,7 @@
 //! What one instance must be: a projection of the replicated state.
 
 use crate::cluster::{Cluster, Enforce, Service, Step};
-use crate::ids::{
-    Epoch, Generation, InstanceId, Revision, ServiceId, SystemIdentifier,
-};
+use crate::ids::{Epoch, Generation, InstanceId, Revision, ServiceId, SystemIdentifier};
 use crate::topology::{Instance, Timing};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -89,9 +87,10 @@ fn role(service: &Service, instance: &InstanceId) -> Role {
     let standby = || Role::Standby { upstream: primary.clone() };
     let first = service.epoch == Epoch(1) && service.system_identifier.is_none();
     let writable = |prepare| Role::Primary { initialise: first, prepare };
-    let planned = service.transition.as_ref().is_some_and(|transition| {
-        transition.trigger == crate::cluster::Trigger::Switchover
-    });
+    let planned = service
+        .transition
+        .as_ref()
+        .is_some_and(|transition| transition.trigger == crate::cluster::Trigger::Switchover);
     match service.step() {
         Some(Step::Quiesce) if is_primary => writable(true),
         Some(Step::CatchUp) if is_primary => Role::Stopped,

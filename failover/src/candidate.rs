@@ -43,19 +43,16 @@ pub fn choose(
     let mut chosen: Option<InstanceId> = None;
     let mut verdicts: BTreeMap<InstanceId, String> = BTreeMap::new();
     for (instance, candidate) in sealed {
-        match bar(instance, candidate, sealed, floor) {
-            Some(reason) => {
-                verdicts.insert(instance.clone(), reason);
-            }
-            None => {
-                let better = chosen.as_ref().is_none_or(|best| {
-                    rank(service, target, home.as_ref(), instance)
-                        < rank(service, target, home.as_ref(), best)
-                });
-                if better {
-                    chosen = Some(instance.clone());
-                }
-            }
+        if let Some(reason) = bar(instance, candidate, sealed, floor) {
+            verdicts.insert(instance.clone(), reason);
+            continue;
+        }
+        let better = chosen.as_ref().is_none_or(|best| {
+            rank(service, target, home.as_ref(), instance)
+                < rank(service, target, home.as_ref(), best)
+        });
+        if better {
+            chosen = Some(instance.clone());
         }
     }
     let examined = sealed

@@ -5,9 +5,9 @@
 
 use crate::assignment::{Assignment, Role};
 use crate::ids::{Epoch, Generation, InstanceId, SystemIdentifier};
+use crate::lease;
 use crate::report::{Down, Pledge, Server};
 use crate::time::Moment;
-use crate::lease;
 use alloc::format;
 use alloc::string::String;
 
@@ -140,7 +140,7 @@ pub fn comply(assignment: Option<&Assignment>, local: &Local, now: Moment) -> Op
     if let Server::Writable { admits: true, .. } = &local.server
         && !assignment.is_some_and(|known| lease::is_valid(local, &known.timing, now))
     {
-        return fence("neither an orchestrator nor enough standbys answered in time");
+        return Some(fence("neither an orchestrator nor enough standbys answered in time"));
     }
     let assignment = assignment.filter(|assignment| is_current(assignment, local))?;
     if is_foreign(assignment, local) {
@@ -171,8 +171,8 @@ fn is_foreign(assignment: &Assignment, local: &Local) -> bool {
     )
 }
 
-fn fence(reason: impl Into<String>) -> Option<Action> {
-    Some(Action::Fence { reason: reason.into() })
+fn fence(reason: impl Into<String>) -> Action {
+    Action::Fence { reason: reason.into() }
 }
 
 fn as_primary(
@@ -259,7 +259,7 @@ fn as_stopped(local: &Local) -> Option<Action> {
 fn as_fenced(assignment: &Assignment, local: &Local) -> Option<Action> {
     match &local.server {
         Server::Writable { .. } | Server::Recovery { .. } | Server::Starting => {
-            fence(format!("epoch {} is being taken over", assignment.epoch))
+            Some(fence(format!("epoch {} is being taken over", assignment.epoch)))
         }
         Server::Absent | Server::Refused(_) | Server::Down(_) => None,
     }
@@ -269,22 +269,21 @@ fn as_sealed(assignment: &Assignment, local: &Local) -> Option<Action> {
     let epoch = assignment.epoch;
     let pledged = local.pledge.sealed >= epoch;
     match &local.server {
-        Server::Absent | Server::Refused(_) => None,
-        Server::Writable { .. } => fence("it is writable, but its service says standby"),
+        Server::Writable { .. } => Some(fence("it is writable, but its service says standby")),
         Server::Down(_) | Server::Starting if !pledged => Some(Action::Seal { epoch }),
         Server::Down(_) if local.divergence == Divergence::None => {
             Some(Action::StartStandby { upstream: None })
         }
         Server::Recovery { .. } if !pledged || !local.sealed => Some(Action::Seal { epoch }),
-        Server::Down(_) | Server::Starting | Server::Recovery { .. } => None,
+        Server::Absent
+        | Server::Refused(_)
+        | Server::Down(_)
+        | Server::Starting
+        | Server::Recovery { .. } => None,
     }
 }
 
-fn as_standby(
-    assignment: &Assignment,
-    upstream: &InstanceId,
-    local: &Local,
-) -> Option<Action> {
+fn as_standby(assignment: &Assignment, upstream: &InstanceId, local: &Local) -> Option<Action> {
     // It swore never to receive from this epoch's primary again (I-06).
     if local.pledge.sealed >= assignment.epoch {
         return None;
@@ -294,7 +293,7 @@ fn as_standby(
         Server::Absent => Some(Action::Clone { upstream: upstream() }),
         Server::Refused(_) | Server::Starting => None,
         Server::Writable { .. } => {
-            fence(format!("epoch {} has another primary", assignment.epoch))
+            Some(fence(format!("epoch {} has another primary", assignment.epoch)))
         }
         Server::Down(_) => Some(match local.divergence {
             Divergence::None => Action::StartStandby { upstream: Some(upstream()) },
@@ -302,7 +301,7 @@ fn as_standby(
             Divergence::Beyond => Action::Clone { upstream: upstream() },
         }),
         Server::Recovery { .. } if local.divergence != Divergence::None => {
-            fence("its history has left that of the primary")
+            Some(fence("its history has left that of the primary"))
         }
         Server::Recovery { admits, .. } => {
             if local.configured.upstream != Some(upstream()) {

@@ -82,8 +82,7 @@ pub fn decide(cluster: &Cluster, view: &View, now: Moment) -> BTreeMap<ServiceId
         .services
         .iter()
         .map(|(id, service)| {
-            let case =
-                Case { cluster, id, service, view, timing: &cluster.topology.timing, now };
+            let case = Case { cluster, id, service, view, timing: &cluster.topology.timing, now };
             let opinion = match &service.transition {
                 Some(transition) => advance(&case, transition),
                 None => steady(&case),
@@ -112,4 +111,3 @@ pub(crate) fn stamped(id: &ServiceId, service: &Service, change: ServiceChange) 
         change,
     }
 }
-

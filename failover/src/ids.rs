@@ -189,8 +189,8 @@ impl FromStr for Lsn {
     type Err = LsnError;
     fn from_str(text: &str) -> Result<Self, LsnError> {
         let half = |part: &str| {
-            let plain = (1..=8).contains(&part.len())
-                && part.bytes().all(|b| b.is_ascii_hexdigit());
+            let plain =
+                (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_hexdigit());
             plain.then(|| u64::from_str_radix(part, 16).ok()).flatten()
         };
         text.split_once('/')

@@ -18,6 +18,7 @@ pub mod position;
 pub mod quorum;
 pub mod report;
 pub mod request;
+mod seal;
 mod steady;
 pub mod time;
 pub mod topology;

@@ -163,11 +163,7 @@ fn silent(
     ))
 }
 
-fn streams_from<'a>(
-    service: &'a Service,
-    primary: &InstanceId,
-    view: &View,
-) -> Option<&'a str> {
+fn streams_from<'a>(service: &'a Service, primary: &InstanceId, view: &View) -> Option<&'a str> {
     service
         .spec
         .instances

@@ -71,7 +71,7 @@ pub fn law(timing: &Timing) -> String {
 
 /// How far two clocks may drift apart while one of them counts `suspect_after`.
 fn rate_error(timing: &Timing) -> Duration {
-    timing.suspect_after * timing.clock_rate_error_per_mille / 1000
+    timing.suspect_after.saturating_mul(timing.clock_rate_error_per_mille.min(1000)) / 1000
 }
 
 fn timing_law(timing: &Timing, say: &mut impl FnMut(&str, String)) {
@@ -94,10 +94,8 @@ fn timing_law(timing: &Timing, say: &mut impl FnMut(&str, String)) {
     if timing.clock_rate_error_per_mille > 200 {
         say("timing.clock_rate_error_per_mille", "must be at most 200".to_string());
     }
-    let fenced = timing
-        .fence_after
-        .saturating_add(timing.fence_time)
-        .saturating_add(timing.suspect_after.min(Duration::from_secs(3600)) * timing.clock_rate_error_per_mille.min(1000) / 1000);
+    let fenced =
+        timing.fence_after.saturating_add(timing.fence_time).saturating_add(rate_error(timing));
     if fenced >= timing.suspect_after {
         let text = format!(
             "fence_after + fence_time + clock rate error = {} ms must be less than suspect_after \

@@ -79,7 +79,7 @@ pub enum Ruling {
     /// Propose this.
     Granted {
         /// The change.
-        change: Change,
+        change: Box<Change>,
         /// Its cause, in words.
         cause: String,
     },
@@ -163,7 +163,8 @@ fn on_service(
     let case = Case { cluster, id, service, view, timing: &cluster.topology.timing, now };
     match judge(&case) {
         Ok((change, cause)) => {
-            Ruling::Granted { change: crate::decide::stamped(id, service, change), cause }
+            let change = Box::new(crate::decide::stamped(id, service, change));
+            Ruling::Granted { change, cause }
         }
         Err(findings) => Ruling::Refused(findings),
     }
@@ -282,7 +283,7 @@ fn rule_on_topology(cluster: &Cluster, expected: u64, topology: &Topology) -> Ru
         }
     }
     let change = Change::Topology { expected, topology: Box::new(topology.clone()) };
-    Ruling::Granted { change, cause: String::new() }
+    Ruling::Granted { change: Box::new(change), cause: String::new() }
 }
 
 fn add_voter(cluster: &Cluster, id: VoterId, voter: &Voter) -> Ruling {
@@ -297,7 +298,7 @@ fn add_voter(cluster: &Cluster, id: VoterId, voter: &Voter) -> Ruling {
         return refuse("voter", format!("{} or its address is a voter already", voter.name));
     }
     let change = Change::VoterSet { id, voter: voter.clone() };
-    Ruling::Granted { change, cause: String::from("added by an operator") }
+    Ruling::Granted { change: Box::new(change), cause: String::from("added by an operator") }
 }
 
 fn remove_voter(cluster: &Cluster, id: VoterId) -> Ruling {
@@ -308,5 +309,5 @@ fn remove_voter(cluster: &Cluster, id: VoterId) -> Ruling {
         return refuse("voter", "the last voter cannot be removed");
     }
     let change = Change::VoterRemoved { id };
-    Ruling::Granted { change, cause: String::from("removed by an operator") }
+    Ruling::Granted { change: Box::new(change), cause: String::from("removed by an operator") }
 }

@@ -93,7 +93,7 @@ fn braked(case: &Case<'_>) -> Option<Finding> {
             format!(
                 "the automatic failover of transition {transition} is not acknowledged; the next \
                  is allowed in {} s, or at once after `baton resume {}`",
-                (case.timing.failover_window - age).as_secs(),
+                case.timing.failover_window.saturating_sub(age).as_secs(),
                 case.id
             ),
         )
@@ -110,8 +110,11 @@ fn fail_over(case: &Case<'_>, cause: String) -> Opinion {
         vec![finding("primary-lost", Severity::Warning, case.service.primary.as_ref(), &*cause)];
     let bars: Vec<Finding> = bars(case).into_iter().chain(infeasible(case, true)).collect();
     if bars.is_empty() {
-        let started =
-            ServiceChange::Started { trigger: Trigger::PrimaryLost, target: None, step: Step::Seal };
+        let started = ServiceChange::Started {
+            trigger: Trigger::PrimaryLost,
+            target: None,
+            step: Step::Seal,
+        };
         return Opinion { change: Some((started, cause)), findings };
     }
     findings.splice(0..0, bars);
@@ -178,21 +181,24 @@ fn able_beside_primary(case: &Case<'_>) -> usize {
 
 /// Whether an instance was heard lately and has a server that can be sealed.
 pub(crate) fn can_seal(case: &Case<'_>, instance: &InstanceId) -> bool {
-    case.view
-        .fresh(instance, case.timing.suspect_after, case.now)
-        .is_some_and(|report| match &report.server {
+    case.view.fresh(instance, case.timing.suspect_after, case.now).is_some_and(|report| {
+        match &report.server {
             Server::Recovery { .. } | Server::Starting => true,
-            Server::Absent | Server::Refused(_) | Server::Down(_) | Server::Writable { .. } => false,
-        })
+            Server::Absent | Server::Refused(_) | Server::Down(_) | Server::Writable { .. } => {
+                false
+            }
+        }
+    })
 }
 
 /// The cluster's identifier, recorded as soon as its first primary tells it: without it nobody
 /// else's data can be told from a stranger's.
 pub(crate) fn identify(case: &Case<'_>, report: &Report) -> Option<Opinion> {
     let system_identifier = report.system_identifier?;
-    case.service.system_identifier.is_none().then(|| {
-        Opinion::propose(ServiceChange::Identified { system_identifier }, "first report")
-    })
+    case.service
+        .system_identifier
+        .is_none()
+        .then(|| Opinion::propose(ServiceChange::Identified { system_identifier }, "first report"))
 }
 
 /// The primary lives: what is to be recorded, and is the rule as it should be?
@@ -290,9 +296,10 @@ fn is_eligible(case: &Case<'_>, primary: &Report, id: &InstanceId) -> bool {
     let own = case.view.fresh(id, case.timing.suspect_after, case.now).is_some_and(|report| {
         report.system_identifier == primary.system_identifier
             && report.pledge.sealed < case.service.epoch
-            && report.receiver.as_ref().is_some_and(|receiver| {
-                receiver.streaming && receiver.upstream == primary.instance
-            })
+            && report
+                .receiver
+                .as_ref()
+                .is_some_and(|receiver| receiver.streaming && receiver.upstream == primary.instance)
     });
     streams && own
 }
@@ -317,7 +324,12 @@ fn shortfalls(case: &Case<'_>, wish: &Wish) -> Vec<Finding> {
         .iter()
         .filter(|id| case.view.missing.contains_key(*id))
         .map(|id| {
-            finding("standby-streams", Severity::Warning, Some(id), "does not stream from the primary")
+            finding(
+                "standby-streams",
+                Severity::Warning,
+                Some(id),
+                "does not stream from the primary",
+            )
         })
         .collect();
     if service.rule.enforce.required == 0 {

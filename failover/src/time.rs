@@ -35,9 +35,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 /// Wall-clock time in milliseconds since 1970-01-01 UTC: for audit, reports and calendars only.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 

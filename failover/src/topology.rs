@@ -118,7 +118,7 @@ impl Default for Timing {
             election_timeout: Duration::from_secs(1),
             clock_rate_error_per_mille: 50,
             switchover_deadline: Duration::from_secs(10),
-            failover_window: Duration::from_secs(600),
+            failover_window: Duration::from_mins(10),
         }
     }
 }

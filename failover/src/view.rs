@@ -154,8 +154,10 @@ impl View {
             return;
         }
         for instance in service.spec.instances.keys() {
-            let streams =
-                report.streams.iter().any(|stream| stream.instance == *instance && stream.streaming);
+            let streams = report
+                .streams
+                .iter()
+                .any(|stream| stream.instance == *instance && stream.streaming);
             if streams {
                 self.missing.remove(instance);
             } else {

@@ -51,14 +51,8 @@ pub fn lose_site(
         .services
         .iter()
         .map(|(id, service)| {
-            let case = Case {
-                cluster,
-                id,
-                service,
-                view: &left,
-                timing: &cluster.topology.timing,
-                now,
-            };
+            let case =
+                Case { cluster, id, service, view: &left, timing: &cluster.topology.timing, now };
             (id.clone(), outlook(&case, site))
         })
         .collect()
@@ -71,8 +65,7 @@ fn outlook(case: &Case<'_>, site: &SiteId) -> Outlook {
     if case.service.site_of(primary) == Some(site) {
         let mut findings = steady::bars(case);
         findings.extend(steady::infeasible(case, true));
-        let prospect =
-            if findings.is_empty() { Prospect::FailsOver } else { Prospect::Waits };
+        let prospect = if findings.is_empty() { Prospect::FailsOver } else { Prospect::Waits };
         return Outlook { prospect, findings };
     }
     let rule = &case.service.rule;

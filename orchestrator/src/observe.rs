@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use failover::ids::{InstanceId, SiteId};
-use failover::report::{Knock, NameServerAnswer, Observation, Port};
+use failover::ids::{InstanceId, NameServerId, SiteId};
+use failover::report::{Knock, Observation, Port};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::ask;
@@ -110,34 +109,29 @@ async fn port(address: SocketAddr) -> Port {
 }
 
 /// As leader, asks every name server what it answers: all the time while a transition waits for
-/// them, now and then otherwise.
+/// them, now and then otherwise. A slow one does not hold the others up.
 pub async fn ask_name_servers(routes: Arc<Routes>) {
     let mut changes = routes.projection.clone();
     let mut standing = routes.standing.clone();
+    let busy: Arc<Mutex<BTreeSet<NameServerId>>> = Arc::default();
     loop {
         let leads = standing.borrow_and_update().leads;
         let projection = changes.borrow_and_update().clone();
-        let mut agreed = true;
-        if leads {
-            let mut asking = JoinSet::new();
-            for (server, address) in projection.name_servers.clone() {
-                let names = projection.names.clone();
-                let origin = projection.zone.origin.clone();
-                asking.spawn(
-                    async move { (server, ask::name_server(address, &origin, &names).await) },
-                );
+        let asked = projection.name_servers.iter().filter(|_| leads);
+        for (server, address) in asked {
+            if !lock(&busy).insert(server.clone()) {
+                continue;
             }
-            while let Some(Ok((server, answer))) = asking.join_next().await {
-                let current = matches!(
-                    &answer,
-                    NameServerAnswer::Serves { version, .. } if *version == projection.zone.version
-                );
-                agreed &= current;
+            let (routes, busy) = (routes.clone(), busy.clone());
+            let (projection, server, address) = (projection.clone(), server.clone(), *address);
+            tokio::spawn(async move {
+                let origin = &projection.zone.origin;
+                let answer = ask::name_server(address, origin, &projection.names).await;
+                lock(&busy).remove(&server);
                 routes.observe(Observation::Asked { server, answer }).await;
-            }
+            });
         }
         let pause = if leads && projection.redirecting { URGENT } else { QUIET };
-        tracing::trace!(agreed, "name servers asked");
         tokio::select! {
             () = sleep(pause) => {}
             changed = changes.changed() => if changed.is_err() { return },

@@ -54,8 +54,10 @@ pub enum Question {
     Query(Query),
 }
 
-/// How long the leader may take to answer.
+/// How long the leader may take to answer an operator.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long for what is said again at the next heartbeat anyway.
+const ANSWER_SOON: Duration = Duration::from_secs(1);
 
 /// Everything a request handler needs.
 pub struct Routes {
@@ -119,8 +121,12 @@ impl Routes {
         }
         let Some((_, address)) = standing.leader else { return Reply::NoLeader };
         let changes = matches!(question, Question::Request { .. });
+        let patience = match question {
+            Question::Report(_) | Question::Observed(_) => ANSWER_SOON,
+            Question::Request { .. } | Question::Query(_) => ANSWER,
+        };
         let Some(client) = self.client(address) else { return Reply::NoLeader };
-        match client.post::<_, Reply>("/v1/forward", &question, ANSWER).await {
+        match client.post::<_, Reply>("/v1/forward", &question, patience).await {
             Ok(reply) => reply,
             Err(error) => {
                 tracing::debug!(%address, "the leader was not reached: {error}");

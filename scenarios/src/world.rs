@@ -167,7 +167,7 @@ impl World {
         let Some(view) = &self.view else { return false };
         match rule_on(&self.cluster, view, request, ("operator", Timestamp(0)), self.now) {
             Ruling::Granted { change, cause } => {
-                self.propose(change, cause);
+                self.propose(*change, cause);
                 true
             }
             Ruling::Refused(findings) => {

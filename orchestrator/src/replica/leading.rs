@@ -225,13 +225,13 @@ impl Replica {
             }
             Ruling::Granted { change, cause } => {
                 self.group_can_change(&change)?;
-                let service = match &change {
+                let service = match &*change {
                     Change::Service { service, .. } => Some(service.clone()),
                     Change::Topology { .. }
                     | Change::VoterSet { .. }
                     | Change::VoterRemoved { .. } => None,
                 };
-                self.propose(change, cause, by, service, Some(token))
+                self.propose(*change, cause, by, service, Some(token))
                     .map_err(|error| Reply::Refused { error, findings: Vec::new() })
             }
         }
