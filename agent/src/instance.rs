@@ -360,7 +360,7 @@ impl Instance {
             cwd: self.layout.data.clone(),
             log: self.layout.log(),
         };
-        // PostgreSQL would say this in its log only. Bound and closed again: who holds it, if not us?
+        // PostgreSQL would say only in its log that its port is taken, and not by whom.
         let free = wire::http::bind(self.config.postgres.listen).await;
         drop(free.map_err(|error| PerformError::NotYet(error.to_string()))?);
         self.forget_locks();

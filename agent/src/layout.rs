@@ -124,7 +124,9 @@ impl Layout {
 fn private_folder(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let owner = std::fs::metadata(path)?.uid();
-    if owner != nix::unistd::geteuid().as_raw() {
+    let user = nix::unistd::geteuid();
+    // Root only prepares: the folder is its user's, before and after.
+    if owner != user.as_raw() && !user.is_root() {
         let text = format!("{} belongs to user {owner}: chown it", path.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }

@@ -66,9 +66,11 @@ fn main() -> ExitCode {
             return ExitCode::from(wire::exit::CONFIG);
         }
     };
-    let outcome = become_user(&config, &arguments.config).and_then(|()| {
-        if arguments.check { check(&config) } else { serve(config, arguments.stop) }
-    });
+    let outcome = if arguments.check {
+        check(&config)
+    } else {
+        become_user(&config, &arguments.config).and_then(|()| serve(config, arguments.stop))
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -57,7 +57,8 @@ async fn mark(
     let begun = now();
     let statements = format!(
         "begin; set local synchronous_commit = {commit}; \
-         insert into baton.marker values ({epoch}, '{}', clock_timestamp()) on conflict do nothing; \
+         insert into baton.marker values ({epoch}, '{}', clock_timestamp()) \
+         on conflict do nothing; \
          update baton.pulse set beat = beat + 1, at = clock_timestamp() where id = 2; commit",
         assignment.instance
     );

@@ -214,14 +214,12 @@ impl Beat {
 
 /// Whether the wish is what comes after the action: its effect shows before it returns.
 fn follows_from(running: &Action, wish: Option<&Action>) -> bool {
-    match running {
-        Action::StopCleanly | Action::Prepare { .. } => wish.is_none(),
-        Action::Initialise => matches!(wish, Some(Action::Accept { .. } | Action::StartPrimary)),
-        Action::Clone { .. } | Action::Rewind { .. } => {
-            matches!(wish, Some(Action::StartStandby { .. }))
-        }
-        _ => false,
-    }
+    let stops = matches!(running, Action::StopCleanly | Action::Prepare { .. });
+    let creates = matches!(running, Action::Initialise);
+    let copies = matches!(running, Action::Clone { .. } | Action::Rewind { .. });
+    (stops && wish.is_none())
+        || (creates && matches!(wish, Some(Action::Accept { .. } | Action::StartPrimary)))
+        || (copies && matches!(wish, Some(Action::StartStandby { .. })))
 }
 
 /// A guard that is stuck must not hold the lease's own timer up.

@@ -3,12 +3,12 @@
 //! The argument. A walreceiver can deliver WAL, and an acknowledgement, only over a connection
 //! that it authenticated with the key named in its `primary_conninfo`. That key is a copy of its
 //! own for every epoch. So, in this order: the promise is on disk, and every later start obeys it;
-//! `primary_conninfo` is emptied; the copy is unlinked. From here on no new connection can be authenticated, even
-//! by a receiver that was forked with the old `primary_conninfo`. What is left are receivers that
-//! read the key before: they are children of the postmaster *now*. Each child that exists now is
-//! watched until its title says what it is (a child just forked still carries its parent's), and
-//! receivers are ended. Children forked later cannot have read the key. When none is left, no
-//! acknowledgement can follow, and what was received is on disk or gone.
+//! `primary_conninfo` is emptied; the copy is unlinked. From here on no new connection can be
+//! authenticated, even by a receiver that was forked with the old `primary_conninfo`. What is left
+//! are receivers that read the key before: they are children of the postmaster *now*. Each child
+//! that exists now is watched until its title says what it is (a child just forked still carries
+//! its parent's), and receivers are ended. Children forked later cannot have read the key. When
+//! none is left, no acknowledgement can follow, and what was received is on disk or gone.
 //!
 //! Then replay must finish, because the log after the last complete record is worthless and
 //! positions of different instances are compared by whole records. Waiting for

@@ -74,11 +74,11 @@ enum Verb {
 fn main() -> ExitCode {
     match play(Arguments::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Stopped>() => {
-            eprintln!("baton-lab: {error}; nothing is left running");
-            ExitCode::from(130)
-        }
         Err(error) => {
+            if let Some(stopped) = error.downcast_ref::<Stopped>() {
+                eprintln!("baton-lab: {stopped}; nothing is left running");
+                return ExitCode::from(130);
+            }
             eprintln!("baton-lab: {error:#}");
             ExitCode::FAILURE
         }

@@ -60,13 +60,20 @@ impl Replica {
 
     pub(super) fn hear_observation(&mut self, observation: Observation) {
         let now = self.clocks.now;
+        let Some(lead) = &mut self.lead else { return };
+        // Only news is worth everyone's look: an old refusal would have voters knock for ever.
         let suspect = match &observation {
-            Observation::Knocked(knock) if knock.agent != Port::Open => Some(knock.target.clone()),
+            Observation::Knocked(knock) if knock.agent != Port::Open => {
+                let before = lead.view.knocks.get(&(knock.target.clone(), knock.from.clone()));
+                let known = before.is_some_and(|(_, before)| {
+                    (before.agent, before.postgres) == (knock.agent, knock.postgres)
+                });
+                (!known).then(|| knock.target.clone())
+            }
             Observation::Knocked(_) | Observation::Asked { .. } | Observation::Follows { .. } => {
                 None
             }
         };
-        let Some(lead) = &mut self.lead else { return };
         lead.view.observe(observation, now);
         self.look(suspect);
     }

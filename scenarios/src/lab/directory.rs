@@ -95,7 +95,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
+        remove(&self.path);
         let _ = std::fs::remove_file(&self.record);
     }
 }
@@ -115,11 +115,23 @@ pub fn sweep(registry: &Path) -> usize {
         }
         Mark { run: record.run.clone(), folder: record.folder.clone() }.end(None);
         super::network::remove(&record.namespaces);
-        let _ = std::fs::remove_dir_all(&record.folder);
+        remove(&record.folder);
         let _ = std::fs::remove_file(entry.path());
         swept += 1;
     }
     swept
+}
+
+/// Removes a run's folder, its sites side by side: where the disk discards freed blocks at once,
+/// one after the other takes many seconds.
+fn remove(folder: &Path) {
+    std::thread::scope(|scope| {
+        let sites = std::fs::read_dir(folder.join("cluster")).into_iter().flatten().flatten();
+        for site in sites {
+            scope.spawn(move || drop(std::fs::remove_dir_all(site.path())));
+        }
+    });
+    let _ = std::fs::remove_dir_all(folder);
 }
 
 /// Gives `path` and all below it to the account.

@@ -5,7 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use failover::time::Moment;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 use wire::clock;
 
 /// A person (or the system) asked the lab to end.
@@ -25,24 +26,35 @@ impl std::error::Error for Stopped {}
 pub struct Stop(Arc<(Mutex<Option<Signal>>, Condvar)>);
 
 impl Stop {
-    /// Turns SIGINT, SIGTERM and SIGHUP into a request to stop. Call first in `main`, before any
-    /// other thread exists; children start with an empty mask (the standard library sees to it).
+    /// Turns SIGINT, SIGTERM and SIGHUP into a request to stop. Handlers, not a signal mask:
+    /// children would inherit the mask and be deaf themselves.
     ///
     /// # Errors
-    /// When the kernel refuses the mask or the thread.
+    /// When the kernel refuses the handlers or the thread.
     pub fn on_signals() -> std::io::Result<Self> {
-        let mut signals = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            signals.add(signal);
-        }
-        signals.thread_block()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = Self::default();
         let told = stop.clone();
-        std::thread::Builder::new().name("signals".into()).spawn(move || {
-            while let Ok(signal) = signals.wait() {
-                told.tell(signal);
+        let (mut interrupt, mut terminate, mut hangup) = {
+            let _inside = runtime.enter();
+            (
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::hangup())?,
+            )
+        };
+        let listen = async move {
+            loop {
+                let heard = tokio::select! {
+                    _ = interrupt.recv() => Signal::SIGINT,
+                    _ = terminate.recv() => Signal::SIGTERM,
+                    _ = hangup.recv() => Signal::SIGHUP,
+                };
+                told.tell(heard);
             }
-        })?;
+        };
+        let thread = std::thread::Builder::new().name("signals".into());
+        thread.spawn(move || runtime.block_on(listen))?;
         Ok(stop)
     }
 
