@@ -25,7 +25,8 @@ fn instance(index: usize) -> InstanceId {
 }
 
 fn topology() -> Topology {
-    let address = |index: usize, port: u16| format!("127.0.{}.1:{port}", index + 1).parse().unwrap();
+    let address =
+        |index: usize, port: u16| format!("127.0.{}.1:{port}", index + 1).parse().unwrap();
     let instances: BTreeMap<InstanceId, Instance> = (0..3)
         .map(|index| {
             let declared = Instance {
@@ -142,7 +143,7 @@ fn explain(seed: u64, world: &World) -> String {
 
 /// I-01, I-03, I-04, I-05, I-06 under random disasters, and whole again once all is healed.
 #[test]
-fn i01_i03_random_disasters_lose_nothing_and_heal() {
+fn i01_i02_i03_random_disasters_lose_nothing_and_heal() {
     let seeds: Vec<u64> = match std::env::var("BATON_SEED").ok().and_then(|s| s.parse().ok()) {
         Some(seed) => vec![seed],
         None => {

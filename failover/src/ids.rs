@@ -17,7 +17,8 @@ impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is not a name: use 1 to 40 of a-z, 0-9 and -, beginning and ending with a letter or digit",
+            "`{}` is not a name: use 1 to 40 of a-z, 0-9 and -, beginning and ending with a \
+             letter or digit",
             self.0.escape_debug()
         )
     }
@@ -97,9 +98,8 @@ name! {
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
-        #[derive(
-            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-        )]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub $inner);
 

@@ -6,8 +6,8 @@ use failover::position::Position;
 use failover::quorum;
 use failover::topology::{Instance, OnLastCopy, ServiceSpec, Site, Topology};
 use failover::{
-    Generation, InstanceId, Lsn, ServiceId, SiteId, SystemIdentifier, Timeline, Timestamp,
-    VoterId, apply, assignment, zone,
+    Generation, InstanceId, Lsn, ServiceId, SiteId, SystemIdentifier, Timeline, Timestamp, VoterId,
+    apply, assignment, zone,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -193,10 +193,7 @@ fn i04_i07_i27_i29_i30_every_event_in_every_state() {
 #[test]
 fn i20_a_late_event_has_no_effect() {
     let mut cluster = Cluster::default();
-    apply(
-        &mut cluster,
-        &event(Change::Topology { expected: 0, topology: Box::new(topology()) }),
-    );
+    apply(&mut cluster, &event(Change::Topology { expected: 0, topology: Box::new(topology()) }));
     let start =
         ServiceChange::Started { trigger: Trigger::Bootstrap, target: None, step: Step::Seal };
     let late = stamped(&cluster, start.clone());
@@ -211,8 +208,7 @@ fn i20_a_late_event_has_no_effect() {
     };
     let mut wrong = seen(&cluster);
     wrong.epoch = wrong.epoch.next();
-    let stale =
-        event(Change::Service { service: clinic(), seen: wrong, change: choose.clone() });
+    let stale = event(Change::Service { service: clinic(), seen: wrong, change: choose.clone() });
     assert!(!apply(&mut cluster, &stale));
     assert_eq!(cluster, before);
     let timely = stamped(&cluster, choose);

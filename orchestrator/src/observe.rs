@@ -20,37 +20,26 @@ const KNOCK: Duration = Duration::from_millis(500);
 /// After an agent's port was refused, and PostgreSQL's was not: how soon it is tried again. A
 /// machine's processes do not all die in the same instant.
 const AGAIN: Duration = Duration::from_millis(50);
-/// How often.
+/// How many times.
 const TIMES: u32 = 40;
 /// How often name servers are asked while a transition waits for them.
 const URGENT: Duration = Duration::from_millis(20);
 /// How often otherwise.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Knocks at every primary once a heartbeat, and at once when somebody has a reason.
+/// Knocks at a primary when somebody has a reason: its report is overdue, its connection broke, a
+/// standby lost its stream.
 pub async fn knock(routes: Arc<Routes>, site: SiteId, mut looks: mpsc::Receiver<InstanceId>) {
     let eyes = Arc::new(Eyes { routes, site, busy: Mutex::default(), open: Mutex::default() });
-    loop {
-        let every = eyes.routes.projection.borrow().timing.heartbeat.max(AGAIN);
-        let due: Vec<InstanceId> = tokio::select! {
-            () = sleep(every) => {
-                eyes.routes.projection.borrow().primaries.keys().cloned().collect()
-            }
-            look = looks.recv() => match look {
-                Some(instance) => vec![instance],
-                None => return,
-            },
-        };
-        for instance in due {
-            let ports = eyes.routes.projection.borrow().primaries.get(&instance).copied();
-            let Some(ports) = ports else { continue };
-            if lock(&eyes.busy).insert(instance.clone()) {
-                let eyes = eyes.clone();
-                tokio::spawn(async move {
-                    eyes.look_at(&instance, ports).await;
-                    lock(&eyes.busy).remove(&instance);
-                });
-            }
+    while let Some(instance) = looks.recv().await {
+        let ports = eyes.routes.projection.borrow().primaries.get(&instance).copied();
+        let Some(ports) = ports else { continue };
+        if lock(&eyes.busy).insert(instance.clone()) {
+            let eyes = eyes.clone();
+            tokio::spawn(async move {
+                eyes.look_at(&instance, ports).await;
+                lock(&eyes.busy).remove(&instance);
+            });
         }
     }
 }

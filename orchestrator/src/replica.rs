@@ -36,7 +36,7 @@ use leading::Lead;
 /// The fewest ticks of an election's timeout; at the most it is twice this.
 pub const ELECTION_TICKS: u16 = 10;
 /// Ticks between a leader's heartbeats.
-const HEARTBEAT_TICKS: usize = 3;
+const HEARTBEAT_TICKS: usize = 5;
 /// How many entries a log usually grows between snapshots: see [`Setup::compact_after`].
 pub const COMPACT_AFTER: u64 = 1_000;
 /// The largest message with entries, in bytes.

@@ -3,7 +3,8 @@
 //! | layer | modules |
 //! |---|---|
 //! | the kernel | [`stop`], [`process`], [`ports`], [`network`], [`directory`] |
-//! | the product, from outside | [`daemon`], [`binaries`], [`answers`], [`names`], [`probe`], [`journal`] |
+//! | the product, from outside | [`daemon`], [`binaries`], [`answers`] |
+//! | what its clients see | [`names`], [`probe`], [`journal`] |
 //! | the whole | [`layout`], [`cluster`] |
 //! | what people run | [`demo`] ([`watch`], [`rejoin`]), [`bench`] ([`cases`]), [`idle`], [`up`] |
 //! | what they read | [`screen`], [`timeline`], [`statistics`], [`phases`] |

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use failover::ids::{InstanceId, ServiceId};
 use failover::report::{Answer, Observation, Port, Report};
-use failover::{Role, assignment};
+use failover::{assignment, lease};
 
 use super::{Output, Replica, Reply, Token};
 
@@ -78,6 +78,23 @@ impl Replica {
         self.look(suspect);
     }
 
+    /// Has every voter look at the primaries that are overdue: between reports nobody knocks.
+    pub(super) fn look_at_the_overdue(&mut self) {
+        let now = self.clocks.now;
+        let Some(lead) = &self.lead else { return };
+        let patience = self.cluster.topology.timing.heartbeat * 3 / 2;
+        let overdue: Vec<InstanceId> = self
+            .cluster
+            .services
+            .values()
+            .filter_map(|service| service.primary.clone())
+            .filter(|primary| lead.view.silence(primary, now) >= patience)
+            .collect();
+        for primary in overdue {
+            self.look(Some(primary));
+        }
+    }
+
     /// Has every voter look at an instance that somebody found unwell.
     fn look(&mut self, instance: Option<InstanceId>) {
         let now = self.clocks.now;
@@ -101,9 +118,9 @@ impl Replica {
         let Some(assignment) = assignment(&self.cluster, instance) else {
             return self.answer(instance);
         };
-        let serves = matches!(assignment.role, Role::Primary { .. });
-        let lease = serves.then_some(assignment.epoch);
-        if serves {
+        let heard = self.lead.as_ref().and_then(|lead| lead.view.reports.get(instance));
+        let lease = heard.and_then(|heard| lease::grant(&self.cluster, &heard.report));
+        if lease.is_some() {
             self.note_lease(assignment.service.clone());
         }
         Reply::Report(Box::new(Answer { assignment, lease }))

@@ -299,6 +299,7 @@ impl Replica {
             }
         }
         self.repeat_snapshots();
+        self.look_at_the_overdue();
         self.move_away();
     }
 

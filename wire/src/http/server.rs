@@ -161,6 +161,10 @@ async fn connect(
     let accepting = port.acceptor.accept(stream).into_fallible();
     match timeout(HANDSHAKE, accepting).await {
         Ok(Ok(stream)) => converse(&port, stream, remote, stopping).await,
+        // A knock: somebody asks whether the port is open, and has nothing to say.
+        Ok(Err((error, _))) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            tracing::debug!(%remote, "closed without a word");
+        }
         Ok(Err((error, stream))) => {
             let reason = match verifier::find(&error) {
                 Some(error) => verifier::explain(error),
