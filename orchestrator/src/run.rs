@@ -56,11 +56,10 @@ pub fn identity(config: &Config) -> anyhow::Result<Identity> {
 /// # Errors
 /// When it cannot start: the port, the disk; or when its loop ended by itself.
 pub fn run(config: Config, identity: Identity) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("no threads")?;
+    // One thread for all that talks, one for what decides and writes: waking idle workers costs
+    // more than the little work there is.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("no threads")?;
     runtime.block_on(serve(config, Arc::new(identity)))
 }
 

@@ -106,8 +106,8 @@ impl World {
     }
 
     fn say(&mut self, text: &str) {
-        let ms = self.now.since(Moment(1_000_000)).as_millis();
-        self.transcript.push(format!("{:>8.2}s  {text}", ms as f64 / 1000.0));
+        let seconds = self.now.since(Moment(1_000_000)).as_secs_f64();
+        self.transcript.push(format!("{seconds:>8.2}s  {text}"));
     }
 
     /// Whether two sites reach each other.
