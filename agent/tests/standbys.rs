@@ -19,7 +19,8 @@ fn initialise_clone_seal_promote_follow() {
         let c = world.second("c", &a).await;
         assert!(a.sql("create table t (n int)").await.is_none());
         a.sql("insert into t select generate_series(1, 1000)").await;
-        for site in [&b, &c] {
+        // The one to be promoted last: whoever is sealed later may stand further.
+        for site in [&c, &b] {
             site.act(Action::Seal { epoch: Epoch(1) }).await;
             assert!(site.instance.local().sealed);
         }
