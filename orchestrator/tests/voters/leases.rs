@@ -1,5 +1,7 @@
 //! Leases, and where leadership stands.
 
+use failover::report::Pledge;
+use failover::{Epoch, Report};
 use std::time::Duration;
 
 use failover::ids::VoterId;
@@ -25,6 +27,12 @@ fn with_primary(seed: u64) -> (World, VoterId) {
     panic!("no primary was chosen");
 }
 
+/// The primary's report once it has accepted its epoch.
+fn accepted(sequence: u64) -> Report {
+    let pledge = Pledge { sealed: Epoch(0), granted: Epoch(1) };
+    Report { pledge, ..absent(1, sequence) }
+}
+
 fn lease(reply: Option<&Reply>) -> Option<u64> {
     match reply {
         Some(Reply::Report(answer)) => answer.lease.map(|epoch| epoch.0),
@@ -36,13 +44,16 @@ fn lease(reply: Option<&Reply>) -> Option<u64> {
 fn a_primary_is_given_a_lease_and_a_standby_none() {
     let (mut world, leader) = with_primary(1);
     assert_eq!(world.voters[&leader].cluster().services[&service()].primary, Some(instance(1)));
-    let primary = world.report(leader, absent(1, 1_000));
+    let primary = world.report(leader, accepted(1_000));
     let standby = world.report(leader, absent(2, 1_000));
     assert!(world.reply(standby).is_some(), "a standby need not wait");
     assert_eq!(world.reply(primary), None, "not before a quorum has spoken");
     world.run(Duration::from_millis(50));
     assert_eq!(lease(world.reply(primary)), Some(1));
     assert_eq!(lease(world.reply(standby)), None);
+    let early = world.report(leader, absent(1, 2_000));
+    world.run(Duration::from_millis(50));
+    assert_eq!(lease(world.reply(early)), None, "it has not accepted the epoch");
 }
 
 /// I-19: a leader that was cut off gives no lease, even before it knows that it is deposed.
@@ -50,7 +61,7 @@ fn a_primary_is_given_a_lease_and_a_standby_none() {
 fn i19_no_lease_by_a_deposed_leader() {
     for seed in 0..20 {
         let (mut world, old) = with_primary(seed);
-        let before = world.report(old, absent(1, 1_000));
+        let before = world.report(old, accepted(1_000));
         if seed % 2 == 0 {
             // The round has begun: its heartbeats are on the way.
             let moment = world.dice.roll(400);
@@ -58,7 +69,7 @@ fn i19_no_lease_by_a_deposed_leader() {
         }
         world.isolate(old);
         let heard: Vec<_> = world.replies.iter().map(|(_, token, _)| *token).collect();
-        let after = world.report(old, absent(1, 1_001));
+        let after = world.report(old, accepted(1_001));
         world.run(Duration::from_secs(8));
         assert_eq!(lease(world.reply(after)), None, "seed {seed}");
         assert_eq!(world.reply(after), Some(&Reply::NoLeader), "seed {seed}");
@@ -67,7 +78,7 @@ fn i19_no_lease_by_a_deposed_leader() {
         }
         let new = world.elected();
         assert_ne!(new, old);
-        let answered = world.report(new, absent(1, 1_002));
+        let answered = world.report(new, accepted(1_002));
         world.run(Duration::from_millis(50));
         assert!(lease(world.reply(answered)).is_some(), "seed {seed}");
     }
