@@ -1,4 +1,5 @@
-//! The second beat: reports out, assignments in. Any voter will do; a follower passes reports on.
+//! The second beat: reports out, assignments in. Any voter will do; a follower passes reports on and
+//! says where the leader is.
 
 use crate::identity;
 use crate::instance::Instance;
@@ -6,6 +7,7 @@ use crate::state::gist;
 use failover::report::{Answer, Report};
 use failover::{Assignment, Moment};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,7 +21,7 @@ const AT_ONCE: usize = 4;
 /// A voter answers a long poll after at most 20 s.
 const LONG_POLL: Duration = Duration::from_secs(25);
 
-/// The voters, the one that answered last preferred.
+/// The voters; preferred is the leader, as far as the one that answered last knows.
 pub struct Voters {
     clients: Vec<Client>,
     preferred: AtomicUsize,
@@ -51,6 +53,10 @@ impl Voters {
 
     fn at(&self, index: usize) -> Option<&Client> {
         self.clients.get(index % self.clients.len().max(1))
+    }
+
+    fn index_of(&self, address: SocketAddr) -> Option<usize> {
+        self.clients.iter().position(|client| client.address() == address)
     }
 
     /// The preferred voter did not do: the next one is.
@@ -99,7 +105,8 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
         let sent = now();
         match client.post::<Report, Answer>("/v1/report", &report, timeout).await {
             Ok(answer) => {
-                voters.preferred.store(index, Ordering::SeqCst);
+                let leader = answer.leader.and_then(|address| voters.index_of(address));
+                voters.preferred.store(leader.unwrap_or(index), Ordering::SeqCst);
                 take(instance, answer, sent);
                 break;
             }

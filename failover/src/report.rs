@@ -8,7 +8,7 @@ use crate::position::Position;
 use crate::time::millis;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
@@ -242,4 +242,8 @@ pub struct Answer {
     /// Permission to serve reads and writes in this epoch, counted from when the report was sent.
     /// Granted only by a leader whose leadership a quorum confirmed after the report arrived.
     pub lease: Option<Epoch>,
+    /// Where the leader listens, when the voter that answers is another: the next report goes
+    /// there, which saves it a hop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<SocketAddr>,
 }

@@ -127,6 +127,10 @@ impl Routes {
         };
         let Some(client) = self.client(address) else { return Reply::NoLeader };
         match client.post::<_, Reply>("/v1/forward", &question, patience).await {
+            Ok(Reply::Report(mut answer)) => {
+                answer.leader = Some(address);
+                Reply::Report(answer)
+            }
             Ok(reply) => reply,
             Err(error) => {
                 tracing::debug!(%address, "the leader was not reached: {error}");

@@ -363,7 +363,7 @@ impl World {
             view.hear(&self.cluster, report, self.now);
         }
         let Some(assignment) = assignment(&self.cluster, name) else { return };
-        let answer = Answer { assignment, lease: granted };
+        let answer = Answer { assignment, lease: granted, leader: None };
         if let Some(host) = self.hosts.get_mut(name) {
             host.hear(answer, sent);
         }

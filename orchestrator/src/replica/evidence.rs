@@ -108,7 +108,9 @@ impl Replica {
 
     fn answer(&self, instance: &InstanceId) -> Reply {
         match assignment(&self.cluster, instance) {
-            Some(assignment) => Reply::Report(Box::new(Answer { assignment, lease: None })),
+            Some(assignment) => {
+                Reply::Report(Box::new(Answer { assignment, lease: None, leader: None }))
+            }
             None => Reply::Unknown(format!("instance `{instance}` is not declared any more")),
         }
     }
@@ -123,7 +125,7 @@ impl Replica {
         if lease.is_some() {
             self.note_lease(assignment.service.clone());
         }
-        Reply::Report(Box::new(Answer { assignment, lease }))
+        Reply::Report(Box::new(Answer { assignment, lease, leader: None }))
     }
 
     fn note_lease(&mut self, service: ServiceId) {
