@@ -23,7 +23,7 @@ use crate::role::Kind;
 use crate::tls::Identity;
 use crate::verifier;
 
-const PING_INTERVAL: Duration = Duration::from_secs(1);
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Data unacknowledged for this long: the kernel gives the connection up.
 const SILENCE: Duration = Duration::from_secs(3);
