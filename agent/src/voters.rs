@@ -1,5 +1,5 @@
-//! The second beat: reports out, assignments in. Any voter will do; a follower passes reports on and
-//! says where the leader is.
+//! The second beat: reports out, assignments in. Any voter will do; a follower passes reports on,
+//! and says where the leader is.
 
 use crate::identity;
 use crate::instance::Instance;
