@@ -208,12 +208,6 @@ impl Host {
         }
     }
 
-    /// Whom its pending action or assignment needs to reach.
-    #[must_use]
-    pub fn wants(&self) -> Option<InstanceId> {
-        self.upstream_wanted()
-    }
-
     /// Whether it receives from `source` now.
     #[must_use]
     pub fn streams_from(&self, source: &InstanceId, now: Moment) -> bool {

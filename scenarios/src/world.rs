@@ -296,7 +296,7 @@ impl World {
             let upstream = self
                 .hosts
                 .get(&name)
-                .and_then(Host::wants)
+                .and_then(Host::upstream_wanted)
                 .and_then(|id| self.hosts.get(&id))
                 .cloned();
             let Some(host) = self.hosts.get(&name) else { continue };

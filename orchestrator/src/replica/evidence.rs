@@ -38,11 +38,7 @@ impl Replica {
         let primary = service.primary.clone();
         let lost_stream = report.receiver.as_ref().filter(|receiver| !receiver.streaming);
         let broken = lost_stream.map(|receiver| receiver.upstream.clone());
-        let knocked = report.knock.clone();
         lead.view.hear(&self.cluster, report, now);
-        if let Some(knock) = knocked {
-            lead.view.observe(Observation::Knocked(knock), now);
-        }
         if broken.is_some() && broken == primary {
             self.look(broken);
         }
