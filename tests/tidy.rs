@@ -16,8 +16,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("orchestrator", &["failover", "wire"]),
     ("agent", &["failover", "wire"]),
     ("dns", &["failover", "wire"]),
-    ("scenarios", &["failover", "wire", "orchestrator", "dns"]),
-    ("tests", &["failover", "wire", "orchestrator", "agent", "dns", "scenarios"]),
+    ("scenarios", &["failover", "wire"]),
+    ("simulation", &["failover", "orchestrator", "dns", "scenarios"]),
+    ("tests", &["failover", "wire", "orchestrator", "agent", "dns", "scenarios", "simulation"]),
 ];
 
 /// What the law may use besides the language: a second name here needs a decision record.

@@ -11,4 +11,6 @@
 
 pub mod instance;
 pub mod lab;
+pub mod live;
+pub mod script;
 pub mod world;

@@ -1,0 +1,1 @@
+//! The catalogue played on real processes in network namespaces.

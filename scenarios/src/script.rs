@@ -1,0 +1,1 @@
+//! The language of scenarios: one TOML file a disaster.

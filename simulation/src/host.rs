@@ -1,0 +1,1 @@
+//! One machine: agent, guard, PostgreSQL and its disk.

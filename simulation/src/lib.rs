@@ -1,0 +1,7 @@
+//! The simulated world: whole clusters in one process, virtual time, faults by seed.
+//!
+//! Voters are the real `orchestrator::replica`, decisions the real law, agents comply with the real
+//! `comply`, name servers accept by the real rule. Modelled are the network, clocks, disks and
+//! PostgreSQL with its holes. The oracle shares no code with any of them.
+
+pub mod host;

@@ -1,0 +1,3 @@
+//! `baton-sim`: plays the catalogue and random disasters in the simulated world.
+
+fn main() {}
