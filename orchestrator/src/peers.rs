@@ -3,12 +3,17 @@
 //! Raft repeats what is lost, so a queue that is full drops, and what could not be delivered is
 //! told to Raft and forgotten. Several deliveries may be under way at once: a voter far away
 //! would otherwise hold back each message until the one before it was answered.
+//!
+//! What a voter has to say to a message it says in the answer to the same request. The connection
+//! is made to a certificate of that voter's name, so the answer is known to be from it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use failover::cluster::Voter;
 use failover::ids::VoterId;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
@@ -17,6 +22,7 @@ use wire::role::Kind;
 use wire::tls::Identity;
 
 use crate::message::Envelope;
+use crate::routes::Inbound;
 
 const QUEUE: usize = 256;
 const UNDER_WAY: usize = 4;
@@ -30,40 +36,41 @@ const GATHER: usize = 64;
 pub struct Peers {
     identity: Arc<Identity>,
     runtime: Handle,
-    unreachable: Arc<dyn Fn(VoterId) + Send + Sync>,
+    tell: Tell,
     queues: BTreeMap<VoterId, Queue>,
 }
 
+/// Where answers and failures go: into the voter's loop, which may be too busy for them.
+pub type Tell = Arc<dyn Fn(Inbound) + Send + Sync>;
+
 struct Queue {
     address: SocketAddr,
+    name: String,
     sender: mpsc::Sender<Envelope>,
 }
 
 impl Peers {
-    /// Nobody yet. `unreachable` is called for every delivery that failed.
-    pub fn new(
-        identity: Arc<Identity>,
-        runtime: Handle,
-        unreachable: Arc<dyn Fn(VoterId) + Send + Sync>,
-    ) -> Self {
-        Self { identity, runtime, unreachable, queues: BTreeMap::new() }
+    /// Nobody yet. `tell` gets every answer, and every delivery that failed.
+    pub fn new(identity: Arc<Identity>, runtime: Handle, tell: Tell) -> Self {
+        Self { identity, runtime, tell, queues: BTreeMap::new() }
     }
 
     /// Hands an envelope over; dropped when the peer is unknown or behind.
-    pub fn send(&mut self, address: Option<SocketAddr>, envelope: Envelope) {
-        let Some(address) = address else { return };
+    pub fn send(&mut self, voter: Option<&Voter>, envelope: Envelope) {
+        let Some(voter) = voter else { return };
         let to = envelope.to;
-        let current = self.queues.get(&to).filter(|queue| queue.address == address);
+        let current = self.queues.get(&to);
+        let current = current.filter(|q| q.address == voter.address && q.name == voter.name);
         let sender = match current {
             Some(queue) => queue.sender.clone(),
-            None => match self.open(to, address) {
+            None => match self.open(to, voter) {
                 Some(sender) => sender,
                 None => return,
             },
         };
         if sender.try_send(envelope).is_err() {
             tracing::debug!(%to, "the queue is full: a message is dropped");
-            (self.unreachable)(to);
+            (self.tell)(Inbound::Unreachable(to));
         }
     }
 
@@ -72,8 +79,9 @@ impl Peers {
         self.queues.retain(|id, _| known.contains(id));
     }
 
-    fn open(&mut self, to: VoterId, address: SocketAddr) -> Option<mpsc::Sender<Envelope>> {
-        let client = match Client::new(&self.identity, Kind::Voter, address) {
+    fn open(&mut self, to: VoterId, voter: &Voter) -> Option<mpsc::Sender<Envelope>> {
+        let Voter { address, name, .. } = voter;
+        let client = match Client::named(&self.identity, Kind::Voter, name, *address) {
             Ok(client) => client,
             Err(error) => {
                 tracing::error!(%to, %address, "no client for this voter: {error}");
@@ -81,20 +89,40 @@ impl Peers {
             }
         };
         let (sender, receiver) = mpsc::channel(QUEUE);
-        self.runtime.spawn(deliver(to, client, receiver, self.unreachable.clone()));
-        self.queues.insert(to, Queue { address, sender: sender.clone() });
+        let peer = Arc::new(Peer { to, name: name.clone(), client, tell: self.tell.clone() });
+        self.runtime.spawn(deliver(peer, receiver));
+        let queue = Queue { address: *address, name: name.clone(), sender: sender.clone() };
+        self.queues.insert(to, queue);
         Some(sender)
     }
 }
 
-async fn deliver(
+/// One other voter.
+struct Peer {
     to: VoterId,
+    name: String,
     client: Client,
-    mut queue: mpsc::Receiver<Envelope>,
-    unreachable: Arc<dyn Fn(VoterId) + Send + Sync>,
-) {
+    tell: Tell,
+}
+
+impl Peer {
+    async fn post(&self, body: Vec<u8>, patience: Duration) -> Result<(), String> {
+        let answer = self.client.post_bytes("/v1/raft", body.into(), patience).await;
+        let bytes = answer.map_err(|error| error.to_string())?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let envelope = serde_json::from_slice(&bytes)
+            .map_err(|error| format!("its answer cannot be read: {error}"))?;
+        (self.tell)(Inbound::Peer(self.name.clone(), Box::new(envelope), None));
+        Ok(())
+    }
+}
+
+async fn deliver(peer: Arc<Peer>, mut queue: mpsc::Receiver<Envelope>) {
     let under_way = Arc::new(Semaphore::new(UNDER_WAY));
-    let failing = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let failing = Arc::new(AtomicBool::new(false));
+    let to = peer.to;
     while let Some(mut envelope) = queue.recv().await {
         let Ok(permit) = under_way.clone().acquire_owned().await else { return };
         while envelope.messages.len() < GATHER
@@ -115,12 +143,10 @@ async fn deliver(
                 continue;
             }
         };
-        let (client, unreachable, failing) = (client.clone(), unreachable.clone(), failing.clone());
+        let (peer, failing) = (peer.clone(), failing.clone());
         tokio::spawn(async move {
-            use std::sync::atomic::Ordering;
-            let outcome = client.post_bytes("/v1/raft", body.into(), patience).await;
-            match outcome {
-                Ok(_) => {
+            match peer.post(body, patience).await {
+                Ok(()) => {
                     if failing.swap(false, Ordering::Relaxed) {
                         tracing::info!(%to, "voter reached again");
                     }
@@ -129,7 +155,7 @@ async fn deliver(
                     if !failing.swap(true, Ordering::Relaxed) {
                         tracing::warn!(%to, "voter not reached: {error}");
                     }
-                    unreachable(to);
+                    (peer.tell)(Inbound::Unreachable(to));
                 }
             }
             drop(permit);

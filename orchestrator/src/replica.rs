@@ -28,15 +28,18 @@ use raft::{RawNode, StateRole};
 
 use crate::admission::admit;
 use crate::log::{Batch, Hard, Log, Place, Saved};
-use crate::message::{Body, Entry, Envelope, Group, Message, Refusal, Snapshot};
+use crate::message::{Body, Entry, Envelope, Group, Kind, Message, Refusal, Snapshot};
 
 pub use exchange::{Clocks, Input, Output, Query, Reply, Setup, Token};
 use leading::Lead;
 
 /// The fewest ticks of an election's timeout; at the most it is twice this.
 pub const ELECTION_TICKS: u16 = 10;
-/// Ticks between a leader's heartbeats.
-const HEARTBEAT_TICKS: usize = 5;
+/// Ticks between the heartbeats that Raft wants to send.
+const HEARTBEAT_TICKS: usize = 3;
+/// In how many tenths of the election timeout one heartbeat to each voter is enough: the rounds
+/// that confirm a lease are heartbeats too, and usually all that is needed.
+const HEARTBEAT_SPACING: u32 = 4;
 /// How many entries a log usually grows between snapshots: see [`Setup::compact_after`].
 pub const COMPACT_AFTER: u64 = 1_000;
 /// The largest message with entries, in bytes.
@@ -59,6 +62,8 @@ pub struct Replica {
     joined: BTreeMap<VoterId, Voter>,
     /// When each voter was last heard.
     heard: BTreeMap<VoterId, Moment>,
+    /// When each voter was last sent a heartbeat.
+    beaten: BTreeMap<VoterId, Moment>,
     /// Why each voter was last refused: said once, not at every message.
     refusals: BTreeMap<VoterId, (Moment, String)>,
     leaderless: u32,
@@ -101,6 +106,7 @@ impl Replica {
             lead: None,
             joined: BTreeMap::new(),
             heard: BTreeMap::new(),
+            beaten: BTreeMap::new(),
             refusals: BTreeMap::new(),
             leaderless: 0,
             rank: 0,
@@ -400,6 +406,9 @@ impl Replica {
                 Ok(None) => {}
                 Ok(Some(form)) => {
                     let to = VoterId(message.to);
+                    if form.kind == Kind::Heartbeat && !self.beat_is_due(to, &form) {
+                        continue;
+                    }
                     self.outputs.push(Output::Send { to, message: Box::new(form) });
                 }
                 Err(refusal) => {
@@ -408,6 +417,19 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// Whether a heartbeat is needed. One that belongs to a round always is; one of the clock's
+    /// only when none went lately. Raft takes a message that is not sent for one that is lost.
+    fn beat_is_due(&mut self, to: VoterId, beat: &Message) -> bool {
+        let now = self.clocks.now;
+        let spacing = self.setup.election_timeout / u32::from(ELECTION_TICKS) * HEARTBEAT_SPACING;
+        let lately = self.beaten.get(&to).is_some_and(|at| now.since(*at) < spacing);
+        let due = !lately || !beat.context.is_empty();
+        if due {
+            self.beaten.insert(to, now);
+        }
+        due
     }
 
     /// The library draws election timeouts from dice of its own; they are set again after every

@@ -23,8 +23,9 @@ use crate::replica::{Query, Reply};
 /// What reaches the loop of the voter.
 #[derive(Debug)]
 pub enum Inbound {
-    /// Messages of another voter, with the name of its certificate.
-    Peer(String, Box<Envelope>),
+    /// Messages of another voter, with the name of its certificate; and where the answer goes,
+    /// when they are not an answer themselves.
+    Peer(String, Box<Envelope>, Option<oneshot::Sender<Envelope>>),
     /// A delivery failed.
     Unreachable(VoterId),
     /// A question, and where its answer goes.

@@ -70,13 +70,13 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     let (projected, projection) = watch::channel(Arc::new(Projection::default()));
     let (stands, standing) = watch::channel(Standing::default());
     let (look, looks) = mpsc::channel(LOOKS);
-    let unreachable = {
+    let tell = {
         let inbox = inbox.clone();
-        Arc::new(move |voter| {
-            let _dropped_when_busy = inbox.try_send(Inbound::Unreachable(voter));
+        Arc::new(move |inbound| {
+            let _dropped_when_busy = inbox.try_send(inbound);
         })
     };
-    let peers = Peers::new(identity.clone(), tokio::runtime::Handle::current(), unreachable);
+    let peers = Peers::new(identity.clone(), tokio::runtime::Handle::current(), tell);
     let routes = Arc::new(Routes::new(identity.clone(), inbox, projection, standing, look.clone()));
     let (ended, end) = oneshot::channel();
     let mut turn = Loop::new(&config, peers, projected, stands, look)?;
@@ -98,6 +98,9 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     tracing::info!("voter ended");
     Ok(())
 }
+
+/// A voter whose messages are being handled, and where the answer to them goes.
+type Asker = (VoterId, oneshot::Sender<Envelope>);
 
 /// The loop's own state.
 struct Loop {
@@ -154,14 +157,16 @@ impl Loop {
                 // without a leader.
                 due = now.after(every);
                 self.retry_disk(now);
-                self.step(Input::Tick);
+                self.step(Input::Tick, None);
             }
         }
     }
 
     fn take(&mut self, inbound: Inbound) {
+        let mut asker = None;
         let input = match inbound {
-            Inbound::Peer(name, envelope) => {
+            Inbound::Peer(name, envelope, answer) => {
+                asker = answer.map(|sender| (envelope.from, sender));
                 for instance in &envelope.look {
                     let _dropped_when_busy = self.look.try_send(instance.clone());
                 }
@@ -185,22 +190,31 @@ impl Loop {
             }
             Inbound::End => return,
         };
-        self.step(input);
+        self.step(input, asker);
     }
 
-    fn step(&mut self, input: Input) {
+    fn step(&mut self, input: Input, asker: Option<Asker>) {
         let clocks = Clocks { now: clock::now(), wall: clock::wall() };
         let outputs = self.replica.step(input, clocks);
-        self.carry_out(outputs);
+        self.carry_out(outputs, asker);
         self.publish_standing();
     }
 
-    fn carry_out(&mut self, outputs: Vec<Output>) {
+    /// Does what is to be done, in its order. An `asker` is answered at the end, when all that
+    /// had to be on disk is.
+    fn carry_out(&mut self, outputs: Vec<Output>, asker: Option<Asker>) {
         let mut post: BTreeMap<VoterId, Envelope> = BTreeMap::new();
+        let mut answer = asker.as_ref().map(|(from, _)| self.replica.envelope(*from));
         let mut changed = false;
         for output in outputs {
             match output {
                 Output::Send { to, message } => {
+                    // A snapshot is posted: whether it arrived must be known.
+                    let answered = answer.as_mut().filter(|answer| answer.to == to);
+                    if let (Some(answer), None) = (answered, &message.snapshot) {
+                        answer.messages.push(*message);
+                        continue;
+                    }
                     post.entry(to)
                         .or_insert_with(|| self.replica.envelope(to))
                         .messages
@@ -229,6 +243,9 @@ impl Loop {
             }
         }
         self.deliver(&mut post);
+        if let (Some(answer), Some((_, sender))) = (answer, asker) {
+            let _asker_is_gone = sender.send(answer);
+        }
         if changed {
             self.projected.send_replace(Arc::new(Projection::of(self.replica.cluster())));
             let known: Vec<VoterId> = self.replica.peers().into_iter().map(|(id, _)| id).collect();
@@ -238,8 +255,7 @@ impl Loop {
 
     fn deliver(&mut self, post: &mut BTreeMap<VoterId, Envelope>) {
         for (to, envelope) in std::mem::take(post) {
-            let address = self.replica.voter(to).map(|voter| voter.address);
-            self.peers.send(address, envelope);
+            self.peers.send(self.replica.voter(to), envelope);
         }
     }
 

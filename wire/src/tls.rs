@@ -118,10 +118,16 @@ impl Identity {
     /// For connections to a server of kind `expected` in our cluster; its certificate must name
     /// the address we dial. ALPN `h2`, so not for PostgreSQL: see [`postgres_client`].
     pub fn client_config(&self, expected: Kind) -> Arc<ClientConfig> {
+        self.client_config_named(expected, None)
+    }
+
+    /// As [`Identity::client_config`], and the server's certificate must carry `name`, if given.
+    pub fn client_config_named(&self, expected: Kind, name: Option<&str>) -> Arc<ClientConfig> {
         let verifier = KindVerifier::new(
             Arc::clone(&self.server_verifier),
             expected,
             self.peer.cluster.clone(),
+            name.map(str::to_owned),
         );
         let mut config = client_builder()
             .dangerous()

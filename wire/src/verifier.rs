@@ -13,12 +13,14 @@ use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureSchem
 use crate::role::{Kind, Peer};
 
 /// Accepts a server when the authority vouches for the address and the URI is of the expected
-/// kind and cluster. Everything but the URI is left to the library's own verifier.
+/// kind and cluster, and of the expected name where one is. Everything but the URI is left to the
+/// library's own verifier.
 #[derive(Debug)]
 pub(crate) struct KindVerifier {
     authority: Arc<WebPkiServerVerifier>,
     expected: Kind,
     cluster: String,
+    name: Option<String>,
 }
 
 impl KindVerifier {
@@ -26,8 +28,9 @@ impl KindVerifier {
         authority: Arc<WebPkiServerVerifier>,
         expected: Kind,
         cluster: String,
+        name: Option<String>,
     ) -> Self {
-        Self { authority, expected, cluster }
+        Self { authority, expected, cluster, name }
     }
 }
 
@@ -36,12 +39,17 @@ impl KindVerifier {
 struct WrongPeer {
     expected: Kind,
     cluster: String,
+    name: Option<String>,
     found: Option<Peer>,
 }
 
 impl fmt::Display for WrongPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expected a server of kind {} in cluster {}, ", self.expected, self.cluster)?;
+        match &self.name {
+            Some(name) => write!(f, "expected {} `{name}`", self.expected)?,
+            None => write!(f, "expected a server of kind {}", self.expected)?,
+        }
+        write!(f, " in cluster {}, ", self.cluster)?;
         match &self.found {
             Some(peer) => write!(f, "found {peer}"),
             None => write!(f, "found a certificate without a role"),
@@ -69,12 +77,17 @@ impl ServerCertVerifier for KindVerifier {
         )?;
         let found = Peer::of_certificate(end_entity);
         match &found {
-            Some(peer) if peer.kind == self.expected && peer.cluster == self.cluster => {
+            Some(peer)
+                if peer.kind == self.expected
+                    && peer.cluster == self.cluster
+                    && self.name.as_ref().is_none_or(|name| *name == peer.name) =>
+            {
                 Ok(verified)
             }
             _ => {
                 let (expected, cluster) = (self.expected, self.cluster.clone());
-                let wrong = OtherError(Arc::new(WrongPeer { expected, cluster, found }));
+                let name = self.name.clone();
+                let wrong = OtherError(Arc::new(WrongPeer { expected, cluster, name, found }));
                 Err(CertificateError::Other(wrong).into())
             }
         }

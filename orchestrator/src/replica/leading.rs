@@ -372,7 +372,7 @@ impl Replica {
     fn successor(&self) -> Option<(usize, usize, VoterId)> {
         let now = self.clocks.now;
         let last = self.raw.raft.raft_log.last_index();
-        let patience = self.setup.election_timeout / 2;
+        let patience = self.setup.election_timeout;
         self.raw
             .raft
             .prs()

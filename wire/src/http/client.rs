@@ -56,7 +56,24 @@ impl Client {
     /// # Errors
     /// [`HttpError::Tls`] when the HTTP stack refuses our TLS configuration.
     pub fn new(identity: &Identity, expected: Kind, base: SocketAddr) -> Result<Self, HttpError> {
-        let tls = identity.client_config(expected);
+        Self::with(identity.client_config(expected), base)
+    }
+
+    /// A client for one server only: its certificate must be that of `name`, so that what it
+    /// answers is known to be from it.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn named(
+        identity: &Identity,
+        expected: Kind,
+        name: &str,
+        base: SocketAddr,
+    ) -> Result<Self, HttpError> {
+        Self::with(identity.client_config_named(expected, Some(name)), base)
+    }
+
+    fn with(tls: Arc<ClientConfig>, base: SocketAddr) -> Result<Self, HttpError> {
         let current = Mutex::new(Current { generation: 0, http: connectable(&tls)? });
         Ok(Self { shared: Arc::new(Shared { address: base, tls, current }) })
     }
