@@ -7,6 +7,7 @@ use crate::layout::Layout;
 use crate::pledge::Memory;
 use crate::probe::Facts;
 use crate::settings::Dynamic;
+use failover::checks::Checks;
 use failover::comply::{Configured, Divergence, Local};
 use failover::position::Position;
 use failover::report::{Down, Knock, Note, Proof, Receiver, Report, Server, Severity, Stream};
@@ -75,6 +76,8 @@ pub struct State {
     message: (f64, Moment),
     /// The last knock.
     pub knock: Option<(Knock, Moment)>,
+    /// What was measured at leisure.
+    pub checks: Checks,
     /// For people, by subject.
     pub notes: BTreeMap<String, Note>,
 }
@@ -124,6 +127,7 @@ impl State {
             ends: VecDeque::new(),
             message: (0.0, now),
             knock: None,
+            checks: Checks::default(),
             notes: BTreeMap::new(),
         }
     }
@@ -295,7 +299,13 @@ impl State {
                 .map(|(knock, at)| Knock { age: now.since(*at), ..knock.clone() }),
             notes: self.notes.values().cloned().collect(),
             version: speaker.version.clone(),
+            checks: self.checks(memory),
         }
+    }
+
+    /// What was measured, and whether commits are in doubt of which the end is not known yet.
+    fn checks(&self, memory: &Memory) -> Checks {
+        Checks { exposed: memory.doubt_pending, ..self.checks.clone() }
     }
 
     /// Says something to people until it is said otherwise.

@@ -12,7 +12,7 @@ use crate::cluster::{
     StepRecord, Transition, Trigger,
 };
 use crate::event::{Change, Event, Seen, ServiceChange};
-use crate::ids::{InstanceId, ServiceId, TransitionId};
+use crate::ids::{InstanceId, Lsn, ServiceId, TransitionId};
 use crate::position::Position;
 use crate::quorum;
 use crate::topology::Topology;
@@ -169,9 +169,11 @@ fn apply_service(
             service.system_identifier = Some(*system_identifier);
             Some(format!("system identifier {system_identifier}"))
         }
-        ServiceChange::Doubted { position } => {
-            doubt(cluster.services.get_mut(id)?, event, position)
+        ServiceChange::Doubted { position, from, open } => {
+            doubt(cluster.services.get_mut(id)?, event, (position, *from, *open))
         }
+        ServiceChange::Settled { upto } => settle(cluster.services.get_mut(id)?, upto),
+        ServiceChange::Forgone { from, to } => forgo(cluster.services.get_mut(id)?, (*from, *to)),
         ServiceChange::Held { hold } => {
             cluster.services.get_mut(id)?.hold = Some(hold.clone());
             Some(String::from("automation on hold"))
@@ -317,6 +319,9 @@ fn choose(
     service.primary = Some(primary.clone());
     service.rule = Rule { generation: service.rule.generation.next(), ..rule.clone() };
     raise_floor(service, position);
+    if let Some(position) = position {
+        service.doubts.retain(|doubt| !position.contains(&doubt.position));
+    }
     Some(format!("{primary} chosen"))
 }
 
@@ -337,15 +342,55 @@ fn record_rule(service: &mut Service, rule: &Rule) -> Option<String> {
     Some(format!("synchronous rule {}", quorum::describe(&service.rule)))
 }
 
-fn doubt(service: &mut Service, event: &Event, position: &Position) -> Option<String> {
-    if service.doubts.iter().any(|doubt| doubt.position == *position) {
+/// One doubt an epoch: a later one widens it. A position of another history, which no primary of
+/// one epoch can tell, leaves it open for a person to look at.
+fn doubt(
+    service: &mut Service,
+    event: &Event,
+    (position, from, open): (&Position, Lsn, bool),
+) -> Option<String> {
+    let floor = service.floor.as_ref();
+    let forgone = service.is_forgone(position.lsn);
+    let new =
+        Doubt { epoch: service.epoch, from, position: position.clone(), open, at: event.stamp.at };
+    let text = format!("commits at {new} may have been acknowledged without the rule");
+    match service.doubts.iter_mut().find(|doubt| doubt.epoch == new.epoch) {
+        Some(known) => {
+            let forked = known.position.compare(position).is_none();
+            let mut wider = Doubt { open: open || forked, ..known.clone() };
+            if position.contains(&known.position) {
+                wider.position = new.position;
+            }
+            if wider == *known {
+                return None;
+            }
+            *known = wider;
+        }
+        None if forgone || (!open && floor.is_some_and(|floor| floor.contains(position))) => {
+            return None;
+        }
+        None => service.doubts.push(new),
+    }
+    Some(text)
+}
+
+fn settle(service: &mut Service, upto: &Position) -> Option<String> {
+    let before = service.doubts.len();
+    service.doubts.retain(|doubt| doubt.open || !upto.contains(&doubt.position));
+    if service.doubts.len() == before {
         return None;
     }
-    service.doubts.push(Doubt {
-        epoch: service.epoch,
-        position: position.clone(),
-        at: event.stamp.at,
-    });
-    raise_floor(service, Some(position));
-    Some(format!("a wait for synchronous replication was cancelled at {position}"))
+    raise_floor(service, Some(upto));
+    Some(format!("no commit up to {upto} is in doubt any more"))
+}
+
+/// Only the very range that was named: one that has widened since is not given up unseen.
+fn forgo(service: &mut Service, (from, to): (Lsn, Lsn)) -> Option<String> {
+    let (known_from, known_to, _) = service.in_doubt()?;
+    if (known_from, known_to) != (from, to) {
+        return None;
+    }
+    service.doubts.clear();
+    service.forgone = Some((service.epoch, to));
+    Some(format!("commits at {from}..{to}, perhaps acknowledged, are given up"))
 }

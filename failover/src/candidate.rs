@@ -2,7 +2,7 @@
 //!
 //! Called only when enough of the rule is sealed, so no position can move any more (I-06).
 
-use crate::cluster::{Examined, Service};
+use crate::cluster::{Doubt, Examined, Service};
 use crate::ids::{InstanceId, SiteId};
 use crate::position::Position;
 use alloc::collections::BTreeMap;
@@ -30,20 +30,20 @@ pub struct Choice {
 }
 
 /// Examines all sealed instances. The chosen one holds everything that any of them holds, and
-/// everything up to the floor (I-05); among equals the target wins, then the site preferred, then
+/// everything up to the floor and in doubt (I-05, I-12); among equals the target wins, then the site preferred, then
 /// the declared order.
 #[must_use]
 pub fn choose(
     service: &Service,
     sealed: &BTreeMap<InstanceId, Sealed>,
-    floor: Option<&Position>,
+    (floor, doubts): (Option<&Position>, &[Doubt]),
     target: Option<&InstanceId>,
 ) -> Choice {
     let home = service.primary.as_ref().and_then(|primary| service.site_of(primary)).cloned();
     let mut chosen: Option<InstanceId> = None;
     let mut verdicts: BTreeMap<InstanceId, String> = BTreeMap::new();
     for (instance, candidate) in sealed {
-        if let Some(reason) = bar(instance, candidate, sealed, floor) {
+        if let Some(reason) = bar(instance, candidate, sealed, (floor, doubts)) {
             verdicts.insert(instance.clone(), reason);
             continue;
         }
@@ -77,13 +77,19 @@ fn bar(
     instance: &InstanceId,
     candidate: &Sealed,
     sealed: &BTreeMap<InstanceId, Sealed>,
-    floor: Option<&Position>,
+    (floor, doubts): (Option<&Position>, &[Doubt]),
 ) -> Option<String> {
     if let Some(floor) = floor
         && !candidate.position.contains(floor)
     {
         return Some(format!(
             "stands at {} and lacks what is known to have been acknowledged up to {floor}",
+            candidate.position
+        ));
+    }
+    if let Some(doubt) = doubts.iter().find(|doubt| !holds(candidate, doubt)) {
+        return Some(format!(
+            "stands at {} and is not known to hold commits in doubt at {doubt}",
             candidate.position
         ));
     }
@@ -103,6 +109,10 @@ fn bar(
         }
     }
     candidate.able.clone().err()
+}
+
+fn holds(candidate: &Sealed, doubt: &Doubt) -> bool {
+    !doubt.open && candidate.position.contains(&doubt.position)
 }
 
 /// Lower is better: the target, then a site other than the lost primary's, then declared order.

@@ -1,8 +1,8 @@
 //! The replicated state: what every voter agrees on.
 
 use crate::ids::{
-    Epoch, Generation, InstanceId, Revision, ServiceId, SiteId, SystemIdentifier, TransitionId,
-    VoterId,
+    Epoch, Generation, InstanceId, Lsn, Revision, ServiceId, SiteId, SystemIdentifier,
+    TransitionId, VoterId,
 };
 use crate::position::Position;
 use crate::time::Timestamp;
@@ -84,10 +84,15 @@ pub struct Service {
     /// The synchronous rule.
     pub rule: Rule,
     /// No later primary may stand before this: the position of the last chosen primary, or that
-    /// of a commit whose wait was cancelled (I-05, I-12).
+    /// of a commit that was in doubt until the rule's standbys had it (I-05, I-12).
     pub floor: Option<Position>,
-    /// Waits that were cancelled, newest last: acknowledged, perhaps, by nobody but the primary.
+    /// Commits that may have been acknowledged without the rule, and that the rule's standbys are
+    /// not known to hold yet; at most one an epoch, newest last.
     pub doubts: Vec<Doubt>,
+    /// The epoch and the end of the last range in doubt that a person gave up: up to there its
+    /// primary may say again what it says.
+    #[serde(default)]
+    pub forgone: Option<(Epoch, Lsn)>,
     /// The open transition.
     pub transition: Option<Transition>,
     /// Whom the writable name points at, and since which epoch.
@@ -111,6 +116,7 @@ impl Service {
             rule: Rule::default(),
             floor: None,
             doubts: Vec::new(),
+            forgone: None,
             transition: None,
             published: None,
             hold: None,
@@ -143,15 +149,29 @@ impl Service {
     }
 }
 
-/// A cancelled wait for synchronous replication (I-12).
+/// Commits that may have been acknowledged without the rule: a wait was cancelled, or somebody
+/// overruled the setting (I-12).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubt {
     /// The epoch it happened in.
     pub epoch: Epoch,
-    /// The primary's WAL end when it was seen: the commit stands at or before it.
+    /// What W of the rule were known to hold when it began: they stand behind this.
+    #[serde(default)]
+    pub from: Lsn,
+    /// The primary's WAL end when it was seen: they stand at or before it.
     pub position: Position,
+    /// It may still go on, or its end is not known: there may be more behind `position`.
+    #[serde(default)]
+    pub open: bool,
     /// When it was recorded.
     pub at: Timestamp,
+}
+
+impl core::fmt::Display for Doubt {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let more = if self.open { " and beyond" } else { "" };
+        write!(f, "{}..{}{more}", self.from, self.position.lsn)
+    }
 }
 
 /// "Every acknowledged commit is flushed on at least `required` of `instances`", and what

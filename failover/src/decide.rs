@@ -2,6 +2,7 @@
 
 use crate::advance::advance;
 use crate::cluster::{Cluster, Service};
+use crate::doubt;
 use crate::event::{Change, Seen, ServiceChange};
 use crate::ids::{InstanceId, ServiceId};
 use crate::report::Severity;
@@ -83,10 +84,11 @@ pub fn decide(cluster: &Cluster, view: &View, now: Moment) -> BTreeMap<ServiceId
         .iter()
         .map(|(id, service)| {
             let case = Case { cluster, id, service, view, timing: &cluster.topology.timing, now };
-            let opinion = match &service.transition {
+            // What has happened already is recorded before anything else is judged by it.
+            let opinion = doubt::record(&case).unwrap_or_else(|| match &service.transition {
                 Some(transition) => advance(&case, transition),
                 None => steady(&case),
-            };
+            });
             (id.clone(), stamp(id, service, opinion))
         })
         .collect()

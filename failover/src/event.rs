@@ -1,7 +1,7 @@
 //! The log: decisions, stamped with the state they were made in.
 
 use crate::cluster::{Examined, Hold, Rule, Step, Trigger, Voter};
-use crate::ids::{Epoch, Generation, InstanceId, ServiceId, SystemIdentifier, VoterId};
+use crate::ids::{Epoch, Generation, InstanceId, Lsn, ServiceId, SystemIdentifier, VoterId};
 use crate::position::Position;
 use crate::time::Timestamp;
 use crate::topology::Topology;
@@ -122,10 +122,29 @@ pub enum ServiceChange {
         /// The identifier.
         system_identifier: SystemIdentifier,
     },
-    /// A wait for synchronous replication was cancelled.
+    /// Commits may have been acknowledged without the rule: a wait was cancelled, or the setting
+    /// overruled.
     Doubted {
         /// The primary's WAL end when it was seen.
         position: Position,
+        /// What the rule's standbys were known to hold before.
+        #[serde(default)]
+        from: Lsn,
+        /// It may still go on, or its end is not known.
+        #[serde(default)]
+        open: bool,
+    },
+    /// W of the rule hold everything up to here: nothing before it is in doubt any more.
+    Settled {
+        /// Up to where.
+        upto: Position,
+    },
+    /// A person gives up the commits in doubt, naming them.
+    Forgone {
+        /// Where the range begins.
+        from: Lsn,
+        /// Where it ends.
+        to: Lsn,
     },
     /// A person pauses automation.
     Held {

@@ -14,7 +14,8 @@
 //! everything acknowledged before it to W instances of the new setting.
 
 use crate::cluster::{Enforce, Rule};
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, Lsn};
+use crate::report::Stream;
 use crate::topology::OnLastCopy;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -114,6 +115,20 @@ fn target(rule: &Rule, wish: &Wish) -> Enforce {
             Enforce { instances: wanted, required }
         }
     }
+}
+
+/// Up to where W of N are known to have flushed, by what the primary sees of their streams.
+/// `None`: fewer than W stream, or W is 0 and nothing can be said.
+#[must_use]
+pub fn flushed(rule: &Rule, streams: &[Stream]) -> Option<Lsn> {
+    let mut ends: Vec<Lsn> = streams
+        .iter()
+        .filter(|stream| rule.instances.contains(&stream.instance))
+        .map(|stream| stream.flushed)
+        .collect();
+    ends.sort_unstable();
+    let required = usize::try_from(rule.required).ok().filter(|required| *required > 0)?;
+    ends.len().checked_sub(required).and_then(|index| ends.get(index)).copied()
 }
 
 /// The rule in words: `1 of falkenstein-1, roubaix-1`.

@@ -1,5 +1,6 @@
 //! Evidence: what agents and voters say. Never replicated; stale evidence is the same as none.
 
+use crate::checks::Checks;
 use crate::ids::{
     Epoch, Generation, InstanceId, Lsn, NameServerId, Revision, ServiceId, SiteId,
     SystemIdentifier, Timeline,
@@ -53,7 +54,8 @@ pub struct Report {
     pub streams: Vec<Stream>,
     /// As a standby: what it receives.
     pub receiver: Option<Receiver>,
-    /// As a primary: where a wait for synchronous replication was cancelled (I-12).
+    /// As a primary: commits at or before this may have been acknowledged without the rule, because
+    /// a wait was cancelled or somebody overruled the setting (I-12). The highest.
     pub doubt: Option<Position>,
     /// What a standby sees when it knocks at the primary's ports; sent while its stream is broken.
     pub knock: Option<Knock>,
@@ -61,6 +63,9 @@ pub struct Report {
     pub notes: Vec<Note>,
     /// PostgreSQL's version: `15.18`.
     pub version: String,
+    /// What was measured of machine and server.
+    #[serde(default, skip_serializing_if = "Checks::is_empty")]
+    pub checks: Checks,
 }
 
 /// How an instance's PostgreSQL stands.

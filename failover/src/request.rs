@@ -3,8 +3,9 @@
 use crate::apply::in_use;
 use crate::cluster::{Cluster, Hold, Step, Trigger, Voter};
 use crate::decide::{Case, Finding, finding};
+use crate::doubt;
 use crate::event::{Change, ServiceChange};
-use crate::ids::{InstanceId, ServiceId, VoterId};
+use crate::ids::{InstanceId, Lsn, ServiceId, VoterId};
 use crate::quorum;
 use crate::report::Severity;
 use crate::steady;
@@ -57,6 +58,18 @@ pub enum Request {
         /// Of which service.
         service: ServiceId,
         /// Why.
+        reason: String,
+    },
+    /// Give up commits in doubt (I-12), naming their range exactly, so that a lost primary can be
+    /// replaced by an instance that lacks them.
+    Forgo {
+        /// Of which service.
+        service: ServiceId,
+        /// Where the range begins.
+        from: Lsn,
+        /// Where it ends.
+        to: Lsn,
+        /// Why, for the record.
         reason: String,
     },
     /// Add a voter to the group.
@@ -129,6 +142,11 @@ pub fn rule_on(
             let hold = Hold { by: by.to_string(), reason: reason.clone(), since: at };
             Ok((ServiceChange::Held { hold }, reason.clone()))
         }),
+        Request::Forgo { service, from, to, reason } => {
+            on_service(cluster, view, service, now, |case| {
+                doubt::forgo(case, (*from, *to)).map(|change| (change, reason.clone()))
+            })
+        }
         Request::Resume { service, reason } => on_service(cluster, view, service, now, |case| {
             if case.service.hold.is_none() && case.service.unacknowledged.is_none() {
                 return Err(vec![finding(

@@ -42,8 +42,12 @@ pub(crate) fn seal(case: &Case<'_>, transition: &Transition) -> Opinion {
         );
     }
     let clean = clean_end(case, transition);
-    let floor = clean.as_ref().or(service.floor.as_ref());
-    let choice = candidate::choose(service, &sealed, floor, transition.target.as_ref());
+    // Where it stopped cleanly is beyond everything that it ever acknowledged, doubted or not.
+    let (floor, doubts) = match &clean {
+        Some(end) => (Some(end), [].as_slice()),
+        None => (service.floor.as_ref(), service.doubts.as_slice()),
+    };
+    let choice = candidate::choose(service, &sealed, (floor, doubts), transition.target.as_ref());
     match &choice.chosen {
         Some((chosen, position)) => {
             let cause = format!(

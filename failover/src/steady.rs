@@ -2,6 +2,7 @@
 
 use crate::cluster::{Step, Trigger};
 use crate::decide::{Case, Finding, Opinion, finding};
+use crate::doubt;
 use crate::event::ServiceChange;
 use crate::ids::{Epoch, InstanceId};
 use crate::lost::{self, Loss};
@@ -151,6 +152,7 @@ pub(crate) fn infeasible(case: &Case<'_>, automatic: bool) -> Vec<Finding> {
             ),
         ));
     }
+    findings.extend(doubt::bars(case));
     let block = case.service.spec.on_last_copy == OnLastCopy::Block;
     let acknowledgers = able_beside_primary(case).saturating_sub(1);
     if automatic && block && acknowledgers < case.service.spec.required as usize {
@@ -214,14 +216,6 @@ fn keep(case: &Case<'_>, primary: &InstanceId) -> Opinion {
     if let Some(identified) = identify(case, report) {
         return identified;
     }
-    if let Some(position) = &report.doubt
-        && !case.service.doubts.iter().any(|doubt| doubt.position == *position)
-    {
-        return Opinion::propose(
-            ServiceChange::Doubted { position: position.clone() },
-            format!("PostgreSQL's log on {primary} says so; no instance below it is promoted"),
-        );
-    }
     if report.pledge.granted != case.service.epoch {
         return Opinion::wait(vec![finding(
             "epoch-accepted",
@@ -235,7 +229,8 @@ fn keep(case: &Case<'_>, primary: &InstanceId) -> Opinion {
 
 fn rule(case: &Case<'_>, report: &Report) -> Opinion {
     let wish = wish(case, report);
-    let mut findings = shortfalls(case, &wish);
+    let mut findings: Vec<Finding> = doubt::shown(case).into_iter().collect();
+    findings.extend(shortfalls(case, &wish));
     let Some(next) = quorum::next(&case.service.rule, &wish) else {
         return Opinion::wait(findings);
     };

@@ -98,8 +98,15 @@ fn service_changes() -> Vec<ServiceChange> {
         }));
     }
     changes.extend(rules.map(|rule| ServiceChange::RuleRecorded { rule }));
-    changes.push(ServiceChange::Doubted { position: at(1, 30) });
-    changes.push(ServiceChange::Doubted { position: at(2, 5) });
+    let doubted = |position, open| ServiceChange::Doubted { position, from: Lsn(20), open };
+    changes.extend([
+        doubted(at(1, 30), false),
+        doubted(at(1, 25), true),
+        doubted(at(2, 5), false),
+        ServiceChange::Settled { upto: at(1, 30) },
+        ServiceChange::Settled { upto: at(1, 15) },
+        ServiceChange::Forgone { from: Lsn(20), to: Lsn(30) },
+    ]);
     changes
 }
 

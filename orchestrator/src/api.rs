@@ -252,6 +252,9 @@ fn in_words(request: &Request) -> String {
         Request::Failover { service, .. } => format!("fail {service} over"),
         Request::Hold { service, .. } => format!("hold {service}"),
         Request::Resume { service, .. } => format!("resume {service}"),
+        Request::Forgo { service, from, to, .. } => {
+            format!("give up commits of {service} in doubt at {from}..{to}")
+        }
         Request::AddVoter { id, voter } => format!("add voter {id}, {}", voter.name),
         Request::RemoveVoter { id } => format!("remove voter {id}"),
     }

@@ -1,10 +1,10 @@
-//! `baton hold` and `baton resume`: automation of one service.
+//! `baton hold`, `baton resume` and `baton forgo`: what automation may do with one service.
 
 use failover::Request;
 
 use crate::client::{Cluster, Failure};
 use crate::screen::print;
-use crate::verbs::{Globals, Reasoned};
+use crate::verbs::{Forgo, Globals, Reasoned};
 
 pub async fn hold(globals: &Globals, arguments: Reasoned) -> Result<u8, Failure> {
     let Reasoned { service, reason } = arguments;
@@ -14,6 +14,11 @@ pub async fn hold(globals: &Globals, arguments: Reasoned) -> Result<u8, Failure>
 pub async fn resume(globals: &Globals, arguments: Reasoned) -> Result<u8, Failure> {
     let Reasoned { service, reason } = arguments;
     ask(globals, Request::Resume { service, reason }).await
+}
+
+pub async fn forgo(globals: &Globals, arguments: Forgo) -> Result<u8, Failure> {
+    let Forgo { service, range: (from, to), reason } = arguments;
+    ask(globals, Request::Forgo { service, from, to, reason }).await
 }
 
 async fn ask(globals: &Globals, request: Request) -> Result<u8, Failure> {

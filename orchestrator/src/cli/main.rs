@@ -76,6 +76,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Failover(arguments) => switchover::failover(&globals, arguments).await,
         Verb::Hold(arguments) => hold::hold(&globals, arguments).await,
         Verb::Resume(arguments) => hold::resume(&globals, arguments).await,
+        Verb::Forgo(arguments) => hold::forgo(&globals, arguments).await,
         Verb::History(arguments) => history::run(&globals, &arguments).await,
         Verb::Report(arguments) => report::run(&globals, &arguments).await,
         Verb::Voters(arguments) => voters::run(&globals, arguments).await,

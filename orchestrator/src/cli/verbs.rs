@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use failover::ids::{InstanceId, ServiceId, VoterId};
+use failover::ids::{InstanceId, Lsn, ServiceId, VoterId};
 
 use crate::screen::Output;
 
@@ -128,6 +128,8 @@ pub enum Verb {
     Hold(Reasoned),
     /// Let automation go on, and acknowledge the last automatic failover
     Resume(Reasoned),
+    /// Give up commits in doubt, by their exact range, so that a lost primary can be replaced
+    Forgo(Forgo),
     /// What happened, newest last
     History(History),
     /// One change of primary: phases, positions, who was rejected and why
@@ -265,6 +267,25 @@ pub struct Reasoned {
     /// Why, for the record
     #[arg(long, default_value = "")]
     pub reason: String,
+}
+
+/// `baton forgo`
+#[derive(Debug, Args)]
+pub struct Forgo {
+    /// The service
+    pub service: ServiceId,
+    /// What is given up, as `baton explain` names it: 0/3000A10..0/3000B28
+    #[arg(long, value_parser = range)]
+    pub range: (Lsn, Lsn),
+    /// Why, for the record
+    #[arg(long)]
+    pub reason: String,
+}
+
+fn range(text: &str) -> Result<(Lsn, Lsn), String> {
+    let (from, to) = text.split_once("..").ok_or("two positions with `..` between them")?;
+    let read = |text: &str| text.parse::<Lsn>().map_err(|error| error.to_string());
+    Ok((read(from)?, read(to)?))
 }
 
 /// `baton history`

@@ -383,5 +383,6 @@ pub(crate) fn absent(site: u64, sequence: u64) -> Report {
         knock: None,
         notes: Vec::new(),
         version: "15.18".into(),
+        checks: failover::checks::Checks::default(),
     }
 }

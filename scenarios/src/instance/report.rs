@@ -69,6 +69,7 @@ impl Host {
             knock,
             notes: Vec::new(),
             version: "model".into(),
+            checks: failover::checks::Checks::default(),
         }
     }
 }

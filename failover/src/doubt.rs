@@ -1,0 +1,222 @@
+//! Commits in doubt: acknowledged, perhaps, by the primary alone (F-10, F-11, F-13, F-14).
+//!
+//! PostgreSQL calls a commit successful whose wait was cancelled, and one made while somebody had
+//! overruled the rule. Nobody can take such an acknowledgement back, so it is bounded instead: the
+//! agent says up to where such commits may stand, the range is in the log, and until W of the
+//! rule's standbys are known to have flushed it, no instance below it becomes primary without a
+//! person who names the range (I-12).
+//!
+//! What settles it: once W of the recorded N have flushed everything up to a position, every set
+//! of N - W + 1 holds one of them, which is all that an ordinary acknowledgement means too.
+
+use crate::cluster::Service;
+use crate::decide::{Case, Finding, Opinion, finding};
+use crate::event::ServiceChange;
+use crate::ids::Lsn;
+use crate::lost::{self, Loss};
+use crate::position::Position;
+use crate::quorum;
+use crate::report::{Report, Server, Severity};
+use crate::steady::can_seal;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+impl Service {
+    /// The range in which commits in doubt stand: behind the first, up to and with the second;
+    /// and whether there may be more beyond.
+    #[must_use]
+    pub fn in_doubt(&self) -> Option<(Lsn, Lsn, bool)> {
+        let from = self.doubts.iter().map(|doubt| doubt.from).min()?;
+        let to = self.doubts.iter().map(|doubt| doubt.position.lsn).max()?;
+        Some((from, to, self.doubts.iter().any(|doubt| doubt.open)))
+    }
+
+    /// Whether a person gave up the commits of this epoch up to there.
+    #[must_use]
+    pub fn is_forgone(&self, lsn: Lsn) -> bool {
+        self.forgone.is_some_and(|(epoch, to)| epoch == self.epoch && lsn <= to)
+    }
+}
+
+/// What is to be recorded of commits in doubt, whatever else goes on: how old the primary's report
+/// is does not matter, because what it tells has happened.
+pub(crate) fn record(case: &Case<'_>) -> Option<Opinion> {
+    let report = report(case)?;
+    let service = case.service;
+    if report.doubt.is_none() && !report.checks.exposed && service.doubts.is_empty() {
+        return None;
+    }
+    let known = service.doubts.iter().find(|doubt| doubt.epoch == service.epoch);
+    let settled =
+        |position: &Position| service.floor.as_ref().is_some_and(|floor| floor.contains(position));
+    let open = report.checks.exposed;
+    let news = match (known, &report.doubt) {
+        (Some(known), _) if open != known.open => true,
+        (Some(known), Some(position)) => !open && !known.position.contains(position),
+        (None, Some(position)) => open || !settled(position),
+        (None, None) => open,
+        (Some(_), None) => false,
+    };
+    let position = place(service, report);
+    if news && (known.is_some() || !service.is_forgone(position.lsn)) {
+        return Some(doubted(service, report, position));
+    }
+    settle(service, report)
+}
+
+/// The newest report of the primary, if it accepted the present epoch.
+fn report<'a>(case: &'a Case<'_>) -> Option<&'a Report> {
+    let primary = case.service.primary.as_ref()?;
+    let report = &case.view.reports.get(primary)?.report;
+    (report.pledge.granted == case.service.epoch).then_some(report)
+}
+
+/// Up to where commits may be in doubt, as far as the primary's report tells.
+fn place(service: &Service, report: &Report) -> Position {
+    let end = written(report).cloned();
+    let doubt = report.doubt.clone();
+    let known = if report.checks.exposed { end.or(doubt) } else { doubt.or(end) };
+    known.or(service.floor.clone()).unwrap_or_default()
+}
+
+fn doubted(service: &Service, report: &Report, position: Position) -> Opinion {
+    let open = report.checks.exposed;
+    let floor = service.floor.as_ref().map_or(Lsn(0), |floor| floor.lsn);
+    let from = quorum::flushed(&service.rule, &report.streams).unwrap_or(floor);
+    let from = from.max(floor).min(position.lsn);
+    let cause = if open {
+        format!("{} says so, and not yet up to where", report.instance)
+    } else {
+        format!("{} says so; no instance below it is promoted", report.instance)
+    };
+    Opinion::propose(ServiceChange::Doubted { position, from, open }, cause)
+}
+
+fn written(report: &Report) -> Option<&Position> {
+    match &report.server {
+        Server::Writable { position, .. } => Some(position),
+        Server::Absent
+        | Server::Refused(_)
+        | Server::Down(_)
+        | Server::Starting
+        | Server::Recovery { .. } => None,
+    }
+}
+
+fn settle(service: &Service, report: &Report) -> Option<Opinion> {
+    let flushed = quorum::flushed(&service.rule, &report.streams)?;
+    let end = written(report)?;
+    let upto = Position { lsn: flushed.min(end.lsn), ..end.clone() };
+    let settles = service.doubts.iter().any(|doubt| !doubt.open && upto.contains(&doubt.position));
+    settles.then(|| {
+        let rule = quorum::describe(&service.rule);
+        Opinion::propose(ServiceChange::Settled { upto }, format!("flushed on {rule}"))
+    })
+}
+
+/// Why a change of primary could lose commits in doubt, if so: none of those that could be
+/// promoted is known to hold them.
+pub(crate) fn bars(case: &Case<'_>) -> Option<Finding> {
+    let service = case.service;
+    let exposed = report(case).is_some_and(|report| {
+        report.checks.exposed && !service.is_forgone(place(service, report).lsn)
+    });
+    let open = exposed || service.doubts.iter().any(|doubt| doubt.open);
+    if service.doubts.is_empty() && !open {
+        return None;
+    }
+    let held = !open && service.spec.instances.keys().any(|id| holds(case, id));
+    (!held).then(|| {
+        let range = range(service);
+        finding(
+            "doubt",
+            Severity::Blocks,
+            service.primary.as_ref(),
+            format!(
+                "commits at {range} may have been acknowledged and no other instance is known to \
+                 hold them: the return of the primary keeps them; {}",
+                remedy(case)
+            ),
+        )
+    })
+}
+
+/// Whether an instance that could be sealed says that it holds every commit in doubt.
+fn holds(case: &Case<'_>, id: &crate::ids::InstanceId) -> bool {
+    let primary = case.service.primary.as_ref() == Some(id);
+    let report = case.view.fresh(id, case.timing.suspect_after, case.now);
+    let position = report.and_then(|report| match &report.server {
+        Server::Recovery { position, .. } => Some(position),
+        Server::Absent
+        | Server::Refused(_)
+        | Server::Down(_)
+        | Server::Starting
+        | Server::Writable { .. } => None,
+    });
+    !primary
+        && can_seal(case, id)
+        && position
+            .is_some_and(|at| case.service.doubts.iter().all(|doubt| at.contains(&doubt.position)))
+}
+
+/// The range in words, as `baton forgo` takes it.
+fn range(service: &Service) -> String {
+    service.in_doubt().map_or_else(
+        || String::from("an unknown position"),
+        |(from, to, open)| format!("{from}..{to}{}", if open { " and beyond" } else { "" }),
+    )
+}
+
+fn remedy(case: &Case<'_>) -> String {
+    case.service.in_doubt().map_or_else(String::new, |(from, to, _)| {
+        format!("`baton forgo {} --range {from}..{to}` gives them up", case.id)
+    })
+}
+
+/// For people, while commits are in doubt and the primary lives.
+pub(crate) fn shown(case: &Case<'_>) -> Option<Finding> {
+    let service = case.service;
+    let exposed = report(case).is_some_and(|report| report.checks.exposed);
+    (exposed || !service.doubts.is_empty()).then(|| {
+        finding(
+            "doubt",
+            Severity::Warning,
+            service.primary.as_ref(),
+            format!(
+                "commits at {} may have been acknowledged without {}; that ends by itself once \
+                 the standbys have flushed them",
+                range(service),
+                quorum::describe(&service.rule)
+            ),
+        )
+    })
+}
+
+/// A person gives commits in doubt up: only by their exact range, and only when the primary that
+/// has them is lost.
+pub(crate) fn forgo(
+    case: &Case<'_>,
+    (from, to): (Lsn, Lsn),
+) -> Result<ServiceChange, Vec<Finding>> {
+    let refuse = |text: String| Err(vec![finding("doubt", Severity::Blocks, None, text)]);
+    let Some((known_from, known_to, _)) = case.service.in_doubt() else {
+        return refuse(String::from("no commit is in doubt"));
+    };
+    if (known_from, known_to) != (from, to) {
+        return refuse(format!(
+            "in doubt is {known_from}..{known_to}, not {from}..{to}: name exactly what is given up"
+        ));
+    }
+    if case.service.transition.is_none()
+        && let Some(primary) = &case.service.primary
+        && let Loss::No(mut findings) =
+            lost::judge(case.service, primary, case.view, case.timing, case.now)
+    {
+        let text = "the primary is not lost: its standbys will have the commits by themselves";
+        findings.insert(0, finding("doubt", Severity::Blocks, Some(primary), text));
+        return Err(findings);
+    }
+    Ok(ServiceChange::Forgone { from, to })
+}
