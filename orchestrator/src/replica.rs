@@ -36,10 +36,10 @@ use leading::Lead;
 /// The fewest ticks of an election's timeout; at the most it is twice this.
 pub const ELECTION_TICKS: u16 = 10;
 /// Ticks between the heartbeats that Raft wants to send.
-const HEARTBEAT_TICKS: usize = 3;
+const HEARTBEAT_TICKS: usize = 2;
 /// In how many tenths of the election timeout one heartbeat to each voter is enough: the rounds
 /// that confirm a lease are heartbeats too, and usually all that is needed.
-const HEARTBEAT_SPACING: u32 = 4;
+const HEARTBEAT_SPACING: u32 = 5;
 /// How many entries a log usually grows between snapshots: see [`Setup::compact_after`].
 pub const COMPACT_AFTER: u64 = 1_000;
 /// The largest message with entries, in bytes.

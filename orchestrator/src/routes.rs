@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use failover::Request;
 use failover::ids::{InstanceId, VoterId};
 use failover::report::{Observation, Report};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use wire::http::Client;
 use wire::role::Kind;
@@ -68,7 +68,7 @@ pub struct Routes {
     pub standing: watch::Receiver<Standing>,
     /// Whom to look at now.
     pub looks: mpsc::Sender<InstanceId>,
-    inbox: SyncSender<Inbound>,
+    inbox: mpsc::Sender<Inbound>,
     identity: Arc<Identity>,
     clients: Mutex<BTreeMap<SocketAddr, Client>>,
 }
@@ -77,7 +77,7 @@ impl Routes {
     /// For one process.
     pub fn new(
         identity: Arc<Identity>,
-        inbox: SyncSender<Inbound>,
+        inbox: mpsc::Sender<Inbound>,
         projection: watch::Receiver<Arc<Projection>>,
         standing: watch::Receiver<Standing>,
         looks: mpsc::Sender<InstanceId>,
@@ -94,7 +94,7 @@ impl Routes {
                 tracing::warn!("too much to do: an input is dropped");
                 false
             }
-            Err(TrySendError::Disconnected(_)) => false,
+            Err(TrySendError::Closed(_)) => false,
         }
     }
 

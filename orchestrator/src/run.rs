@@ -1,12 +1,13 @@
 //! The one loop: an input comes, the replica steps, its outputs are carried out in their order.
 //!
-//! It has a thread of its own, because the disk is waited for. Should the disk fail, nothing that
-//! stood after the failed write leaves the process, every question is answered with the reason,
-//! and the disk is tried again, from what it holds, every few seconds (I-22).
+//! It shares one thread with all that talks: waking another for every message would cost more than
+//! the message. Only the disk is waited for elsewhere, and while it is, inputs queue: the order of
+//! the outputs holds. Should the disk fail, nothing that stood after the failed write leaves the
+//! process, every question is answered with the reason, and the disk is tried again, from what it
+//! holds, every few seconds (I-22).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -18,7 +19,7 @@ use wire::role::Kind;
 use wire::tls::Identity;
 
 use crate::config::Config;
-use crate::log::Saved;
+use crate::log::{Batch, Saved};
 use crate::message::Envelope;
 use crate::peers::Peers;
 use crate::projection::{Projection, Standing};
@@ -30,6 +31,8 @@ use crate::{api, observe, raft_log};
 const INBOX: usize = 4_096;
 const LOOKS: usize = 64;
 const RETRY_DISK: Duration = Duration::from_secs(5);
+/// How long the end waits for a disk that hangs.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 /// Everyone whose certificate may open a connection; each route narrows it.
 const CALLERS: &[Kind] = Kind::ALL;
 
@@ -56,8 +59,6 @@ pub fn identity(config: &Config) -> anyhow::Result<Identity> {
 /// # Errors
 /// When it cannot start: the port, the disk; or when its loop ended by itself.
 pub fn run(config: Config, identity: Identity) -> anyhow::Result<()> {
-    // One thread for all that talks, one for what decides and writes: waking idle workers costs
-    // more than the little work there is.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("no threads")?;
     runtime.block_on(serve(config, Arc::new(identity)))
@@ -66,7 +67,7 @@ pub fn run(config: Config, identity: Identity) -> anyhow::Result<()> {
 async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     let listener = wire::http::bind(config.listen).await?;
     let shutdown = wire::shutdown::on_signal();
-    let (inbox, inputs) = sync_channel(INBOX);
+    let (inbox, inputs) = mpsc::channel(INBOX);
     let (projected, projection) = watch::channel(Arc::new(Projection::default()));
     let (stands, standing) = watch::channel(Standing::default());
     let (look, looks) = mpsc::channel(LOOKS);
@@ -78,12 +79,8 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     };
     let peers = Peers::new(identity.clone(), tokio::runtime::Handle::current(), tell);
     let routes = Arc::new(Routes::new(identity.clone(), inbox, projection, standing, look.clone()));
-    let (ended, end) = oneshot::channel();
-    let mut turn = Loop::new(&config, peers, projected, stands, look)?;
-    std::thread::Builder::new().name("voter".into()).spawn(move || {
-        turn.run(&inputs);
-        let _nobody_waits = ended.send(());
-    })?;
+    let turn = Loop::new(&config, peers, projected, stands, look)?;
+    let mut voter = tokio::spawn(turn.run(inputs));
     tokio::spawn(observe::knock(routes.clone(), config.site.clone(), looks));
     tokio::spawn(observe::ask_name_servers(routes.clone()));
     let (id, name, listen) = (config.id, &config.name, config.listen);
@@ -92,9 +89,11 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     let serving = wire::http::serve(listener, identity, CALLERS, router, shutdown.clone());
     tokio::select! {
         served = serving => served.context("the listener failed")?,
-        _ = end => return Err(anyhow!("the voter's loop ended: see the log above")),
+        _ = &mut voter => return Err(anyhow!("the voter's loop ended: see the log above")),
     }
     routes.submit(Inbound::End);
+    // What is being written is written to its end.
+    let _ended_either_way = tokio::time::timeout(LAST_WRITE, voter).await;
     tracing::info!("voter ended");
     Ok(())
 }
@@ -105,7 +104,7 @@ type Asker = (VoterId, oneshot::Sender<Envelope>);
 /// The loop's own state.
 struct Loop {
     config: Config,
-    store: Option<Store>,
+    store: Option<Arc<Store>>,
     replica: Replica,
     peers: Peers,
     waiting: HashMap<u64, oneshot::Sender<Reply>>,
@@ -129,7 +128,7 @@ impl Loop {
         projected.send_replace(Arc::new(Projection::of(replica.cluster())));
         Ok(Self {
             config: config.clone(),
-            store: Some(store),
+            store: Some(Arc::new(store)),
             replica,
             peers,
             waiting: HashMap::new(),
@@ -141,15 +140,15 @@ impl Loop {
         })
     }
 
-    fn run(&mut self, inputs: &Receiver<Inbound>) {
+    async fn run(mut self, mut inputs: mpsc::Receiver<Inbound>) {
         let every = self.config.raft.election_timeout / u32::from(ELECTION_TICKS);
         let mut due = clock::now().after(every);
         loop {
             let wait = due.since(clock::now());
-            match inputs.recv_timeout(wait) {
-                Ok(Inbound::End) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(inbound) => self.take(inbound),
-                Err(RecvTimeoutError::Timeout) => {}
+            match tokio::time::timeout(wait, inputs.recv()).await {
+                Ok(Some(Inbound::End) | None) => return,
+                Ok(Some(inbound)) => self.take(inbound).await,
+                Err(_) => {}
             }
             let now = clock::now();
             if now >= due {
@@ -157,12 +156,12 @@ impl Loop {
                 // without a leader.
                 due = now.after(every);
                 self.retry_disk(now);
-                self.step(Input::Tick, None);
+                self.step(Input::Tick, None).await;
             }
         }
     }
 
-    fn take(&mut self, inbound: Inbound) {
+    async fn take(&mut self, inbound: Inbound) {
         let mut asker = None;
         let input = match inbound {
             Inbound::Peer(name, envelope, answer) => {
@@ -190,19 +189,19 @@ impl Loop {
             }
             Inbound::End => return,
         };
-        self.step(input, asker);
+        self.step(input, asker).await;
     }
 
-    fn step(&mut self, input: Input, asker: Option<Asker>) {
+    async fn step(&mut self, input: Input, asker: Option<Asker>) {
         let clocks = Clocks { now: clock::now(), wall: clock::wall() };
         let outputs = self.replica.step(input, clocks);
-        self.carry_out(outputs, asker);
+        self.carry_out(outputs, asker).await;
         self.publish_standing();
     }
 
     /// Does what is to be done, in its order. An `asker` is answered at the end, when all that
     /// had to be on disk is.
-    fn carry_out(&mut self, outputs: Vec<Output>, asker: Option<Asker>) {
+    async fn carry_out(&mut self, outputs: Vec<Output>, asker: Option<Asker>) {
         let mut post: BTreeMap<VoterId, Envelope> = BTreeMap::new();
         let mut answer = asker.as_ref().map(|(from, _)| self.replica.envelope(*from));
         let mut changed = false;
@@ -222,9 +221,8 @@ impl Loop {
                 }
                 Output::Persist(batch) => {
                     self.deliver(&mut post);
-                    let result = self.store.as_ref().map(|store| store.persist(&batch));
-                    if let Some(Err(error)) = result {
-                        self.disk_failed(&error.to_string());
+                    if let Err(error) = self.persist(batch).await {
+                        self.disk_failed(&error);
                         return;
                     }
                 }
@@ -251,6 +249,12 @@ impl Loop {
             let known: Vec<VoterId> = self.replica.peers().into_iter().map(|(id, _)| id).collect();
             self.peers.retain(&known);
         }
+    }
+
+    async fn persist(&self, batch: Box<Batch>) -> Result<(), String> {
+        let store = self.store.clone().ok_or("it is not open")?;
+        let written = tokio::task::spawn_blocking(move || store.persist(&batch)).await;
+        written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
     fn deliver(&mut self, post: &mut BTreeMap<VoterId, Envelope>) {
@@ -286,7 +290,7 @@ impl Loop {
         match open(&self.config) {
             Ok((store, replica)) => {
                 tracing::warn!("the disk answers again: this voter acts again");
-                self.store = Some(store);
+                self.store = Some(Arc::new(store));
                 self.replica = replica;
                 self.retry = None;
                 let projection = Projection::of(self.replica.cluster());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 use nix::unistd::{SysconfVar, sysconf};
 use serde::Serialize;
@@ -37,7 +37,6 @@ pub fn idle(options: &Options, folder: &Path, stop: &Stop, screen: Screen) -> Re
     cluster.bring_up(&mut |missing| screen.progress(missing))?;
     screen.progress("letting it come to rest");
     stop.pause(Duration::from_secs(5))?;
-    let ticks_a_second = sysconf(SysconfVar::CLK_TCK)?.context("the kernel counts in ticks")?;
     let (before, began) = (snapshot(&cluster), clock::now());
     screen.progress(&format!("measuring for {} s", SPAN.as_secs()));
     stop.pause(SPAN)?;
@@ -46,14 +45,13 @@ pub fn idle(options: &Options, folder: &Path, stop: &Stop, screen: Screen) -> Re
     let mut costs = Vec::new();
     for (pid, (site, process)) in &after {
         let Some((_, earlier)) = before.get(pid) else { continue };
-        #[expect(clippy::cast_precision_loss, reason = "ticks and KiB of one process are few")]
-        let (ticks, kib) = ((process.ticks - earlier.ticks) as f64, process.resident_kib() as f64);
-        #[expect(clippy::cast_precision_loss, reason = "it is 100 or 1000")]
-        let rate = ticks_a_second as f64;
+        #[expect(clippy::cast_precision_loss, reason = "the KiB of one process are few")]
+        let kib = process.process.resident_kib() as f64;
+        let ran = process.ran.saturating_sub(earlier.ran);
         costs.push(Cost {
             site: site.clone(),
-            process: name_of(process),
-            core_percent: ticks / rate / seconds * 100.0,
+            process: name_of(&process.process),
+            core_percent: ran.as_secs_f64() / seconds * 100.0,
             resident_mib: kib / 1_024.0,
         });
     }
@@ -67,16 +65,40 @@ pub fn idle(options: &Options, folder: &Path, stop: &Stop, screen: Screen) -> Re
     Ok(())
 }
 
-fn snapshot(cluster: &Cluster) -> BTreeMap<i32, (String, Process)> {
+/// A process and how long it has run so far.
+struct Seen {
+    process: Process,
+    ran: Duration,
+}
+
+fn snapshot(cluster: &Cluster) -> BTreeMap<i32, (String, Seen)> {
     let mut found = BTreeMap::new();
     for site in site_names() {
         for process in cluster.processes(site) {
             if process.name.starts_with("baton") {
-                found.insert(process.pid, (site.to_owned(), process));
+                let ran = ran(&process);
+                found.insert(process.pid, (site.to_owned(), Seen { process, ran }));
             }
         }
     }
     found
+}
+
+/// The time that the threads of a process were given, in nanoseconds where the kernel keeps them:
+/// its ticks of a hundredth of a second are too coarse for what idles.
+fn ran(process: &Process) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", process.pid));
+    let nanoseconds = threads.ok().and_then(|threads| {
+        let each = threads.flatten().filter_map(|thread| {
+            let line = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        Some(each.sum::<u64>()).filter(|sum| *sum > 0)
+    });
+    let rate =
+        sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|rate| u64::try_from(rate).ok());
+    let ticks = || Duration::from_millis(process.ticks.saturating_mul(1_000) / rate.unwrap_or(100));
+    nanoseconds.map_or_else(ticks, Duration::from_nanos)
 }
 
 /// The program, and `guard` where it is that.
