@@ -205,6 +205,8 @@ pub enum Harm {
     Foreign,
     /// The instance's data directory is an old copy of itself.
     Stale,
+    /// Pages of a table fail their checksums.
+    Pages,
 }
 
 /// A wait that ends before the standby has flushed.
@@ -302,6 +304,8 @@ pub enum Request {
     RemoveVoter,
     /// A new topology: the old one with another `required`.
     Apply,
+    /// Let the doubtful commits go, named by their range as the refusal gave it.
+    Forgo,
 }
 
 /// What an operator is answered.
