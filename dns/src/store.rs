@@ -109,7 +109,11 @@ fn encode(zone: &Zone) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&File { format: FORMAT, crc32, zone })
 }
 
-fn decode(bytes: &[u8]) -> Result<Zone, String> {
+/// Reads the file's bytes.
+///
+/// # Errors
+/// What does not fit.
+pub fn decode(bytes: &[u8]) -> Result<Zone, String> {
     let file: File = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if file.format != FORMAT {
         return Err(format!("format {} and not {FORMAT}", file.format));

@@ -394,7 +394,8 @@ impl Replica {
         let now = self.clocks.now;
         let mut due: Vec<(VoterId, Voter)> = Vec::new();
         let Some(lead) = &self.lead else { return false };
-        for id in self.group_members() {
+        // Not those who leave in a joint phase: their removal is what the log says last of them.
+        for id in self.raw.raft.prs().conf().to_conf_state().voters.into_iter().map(VoterId) {
             let Some(mut voter) = self.voter(id).cloned() else { continue };
             let recorded = self.cluster.voters.get(&id);
             if recorded.is_some_and(|voter| voter.incarnation.is_some()) {

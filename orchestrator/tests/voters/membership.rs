@@ -3,6 +3,7 @@
 use failover::Request;
 use failover::ids::VoterId;
 use orchestrator::log::{Hard, Place, Saved};
+use orchestrator::message::Body;
 use orchestrator::replica::{Replica, Reply};
 
 use crate::world::{World, voter};
@@ -46,6 +47,8 @@ fn a_voter_is_added_and_another_removed() {
     world.until("another leader", |world| world.leader().is_some_and(|id| id != gone));
     let other = world.elected();
     assert!(world.voters[&other].cluster().voters.contains_key(&VoterId(4)));
+    world.run(std::time::Duration::from_secs(20));
+    assert!(!world.voters[&other].cluster().voters.contains_key(&gone), "it was described again");
 }
 
 #[test]
@@ -73,4 +76,34 @@ fn a_leader_is_removed_by_its_successor() {
     world.crash(old);
     world.run(std::time::Duration::from_secs(5));
     assert_eq!(world.elected(), leader);
+}
+
+/// A voter that is elected with its own removal in its log carries it through, and stops leading
+/// then: Raft's library would let it lead on, and fall over its own absence.
+#[test]
+fn i27_a_leader_that_finds_itself_removed_steps_down() {
+    let mut world = World::new(3, 14);
+    let old = world.declare();
+    let gone = VoterId(1 + old.0 % 3);
+    let third = VoterId(1 + gone.0 % 3);
+    // Nobody hears that it has arrived, so nothing is committed yet.
+    world.cut.extend([(old, third), (gone, old)]);
+    world.ask(old, Request::RemoveVoter { id: gone });
+    world.until("the removal to reach whom it removes", |world| {
+        let entries = &world.disks[&gone].1.entries;
+        entries.iter().any(|entry| matches!(entry.body, Body::Members(_)))
+    });
+    world.crash(old);
+    world.cut.clear();
+    world.until("it to lead", |world| world.leader() == Some(gone));
+    world.start(old);
+    world.until("another leader, who knows", |world| {
+        world.leader().is_some_and(|id| {
+            id != gone && !world.voters[&id].cluster().voters.contains_key(&gone)
+        })
+    });
+    assert!(!world.voters[&gone].is_leader());
+    world.run(std::time::Duration::from_secs(20));
+    let leader = world.elected();
+    assert!(!world.voters[&leader].cluster().voters.contains_key(&gone), "it was described again");
 }
