@@ -98,9 +98,9 @@ fn i27_a_leader_that_finds_itself_removed_steps_down() {
     world.until("it to lead", |world| world.leader() == Some(gone));
     world.start(old);
     world.until("another leader, who knows", |world| {
-        world.leader().is_some_and(|id| {
-            id != gone && !world.voters[&id].cluster().voters.contains_key(&gone)
-        })
+        world
+            .leader()
+            .is_some_and(|id| id != gone && !world.voters[&id].cluster().voters.contains_key(&gone))
     });
     assert!(!world.voters[&gone].is_leader());
     world.run(std::time::Duration::from_secs(20));
