@@ -1,0 +1,180 @@
+//! What will happen on one machine, by its own clock.
+
+use super::interface::{Part, Process};
+use failover::Moment;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Something that a process will do, if it still lives then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// The agent of this run.
+    Agent(u64, Task),
+    /// The guard looks at its deadline.
+    Guard,
+    /// The postmaster of this number, or a child of it.
+    Postgres(u64, Job),
+    /// The kernel has ended the postmaster of this number.
+    Killed(u64),
+}
+
+/// What an agent does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Task {
+    /// It has read its files, and connects to the guard.
+    Attach,
+    /// It asks the law.
+    Beat,
+    /// The action of this number goes on.
+    Act(u64),
+    /// It probes PostgreSQL.
+    Probe,
+    /// The probe of this number got no answer.
+    ProbeLost(u64),
+    /// It looks whether there is something to report.
+    Speak,
+    /// The report of this number was not answered in time.
+    ReportLost(u64),
+    /// The poll of this number was not answered in time.
+    PollLost(u64),
+    /// The poll of this place begins again.
+    Poll(u8),
+    /// It knocks.
+    Knock,
+    /// The knock of this number was not answered in time.
+    KnockLost(u64),
+    /// The proof of the rule goes on.
+    Establish(u64),
+    /// The next pulse of this life is due.
+    Pulse(u64),
+    /// A commit of its own returned, in this life: as asked, with a warning, or not at all.
+    Returned(u64, Commit, Return),
+    /// The guard says that this postmaster ended: with which status, and whether by itself.
+    Exited(u64, Option<i32>, bool),
+    /// The guard is gone.
+    GuardLost,
+    /// A line of PostgreSQL's log.
+    Read(Line),
+    /// The checkpoint asked for is written.
+    Checkpointed(u64),
+}
+
+/// A commit of the agent's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Commit {
+    /// The epoch's marker, begun then; whether it says anything about standbys.
+    Marker(u64, Moment, bool),
+    /// A pulse, begun then; whether it says anything about standbys.
+    Pulse(Moment, bool),
+    /// The proof of a generation of the rule.
+    Proof(u64),
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Return {
+    /// Durable under the rule.
+    Done,
+    /// Its wait was cancelled.
+    Warned,
+    /// Its connection ended.
+    Broken,
+}
+
+/// A line of PostgreSQL's log that matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Line {
+    /// A wait was cancelled.
+    Cancelled,
+    /// The stream from the upstream ended.
+    StreamLost,
+    /// This history is not the upstream's.
+    Diverged,
+    /// It accepts connections.
+    Ready,
+    /// This connection streams; under its own name or not.
+    Replication(u64, bool),
+}
+
+/// What a process of PostgreSQL does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Job {
+    /// Start-up has done what it can without a stream.
+    Started,
+    /// The flush under way is on disk.
+    Flushed,
+    /// The startup process looks for WAL.
+    Retry,
+    /// The receiver of this stream has read its key.
+    Identified(u64),
+    /// The receiver of this stream looks at its clock.
+    ReceiverTick(u64),
+    /// The sender of this stream looks at its clock.
+    SenderTick(u64),
+    /// A process reads the settings again.
+    Reload(Process),
+    /// The startup process reads the settings again.
+    ReloadStartup,
+    /// What held replay up is over.
+    Replay,
+    /// Promotion is through.
+    Promoted,
+    /// A base backup or rewind goes on.
+    Copy(u64),
+    /// The clean stop goes on.
+    Stop,
+    /// The checkpoint is written.
+    Checkpoint(u64),
+}
+
+impl Event {
+    /// Whose it is; `None`: the kernel's.
+    pub fn part(self) -> Option<Part> {
+        match self {
+            Self::Agent(..) => Some(Part::Agent),
+            Self::Guard => Some(Part::Guard),
+            Self::Postgres(..) => Some(Part::Postgres),
+            Self::Killed(_) => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    at: Moment,
+    serial: u64,
+    event: Event,
+}
+
+/// Events in order.
+#[derive(Clone, Debug, Default)]
+pub struct Queue {
+    heap: BinaryHeap<Reverse<Entry>>,
+    serial: u64,
+}
+
+impl Queue {
+    /// Adds one.
+    pub fn push(&mut self, at: Moment, event: Event) {
+        self.serial += 1;
+        self.heap.push(Reverse(Entry { at, serial: self.serial, event }));
+    }
+
+    /// When the next is due.
+    pub fn next(&self) -> Option<Moment> {
+        self.heap.peek().map(|Reverse(entry)| entry.at)
+    }
+
+    /// The next that is due.
+    pub fn pop(&mut self, now: Moment) -> Option<Event> {
+        if self.next()? > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry.event)
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.heap.clear();
+    }
+}

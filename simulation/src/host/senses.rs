@@ -1,0 +1,379 @@
+//! What wakes the agent: the guard's notices, PostgreSQL's log, the probe, the knock.
+
+use super::Host;
+use super::agent::{Facts, ReceiverFacts, StreamFacts};
+use super::interface::Output;
+use super::log::Tree;
+use super::queue::{Line, Task};
+use super::server::Phase;
+use super::turn::Turn;
+use failover::report::{Down, Knock, Port, Severity};
+use failover::{Moment, Role};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The pause between knocks while the break is fresh.
+const FRESH: u64 = 60_000;
+const FRESH_FOR: u64 = 3_000_000;
+
+impl Host {
+    /// Something for the agent to read in PostgreSQL's log, if it runs to read it.
+    pub(super) fn log_line(&mut self, turn: &mut Turn, line: Line) {
+        let takes = turn.dice.between(200, 3_000);
+        self.agent_task(turn, takes, Task::Read(line));
+    }
+
+    pub(super) fn read_line(&mut self, turn: &mut Turn, line: Line) {
+        match line {
+            Line::Cancelled => {
+                self.remember(turn, |memory| memory.doubt_pending = true);
+                if let Some(agent) = &mut self.agent {
+                    agent.doubted = Some(turn.now);
+                }
+                self.look(turn);
+            }
+            Line::Diverged => {
+                let follows = self.disk.dynamic.get().upstream.is_some();
+                if follows && !self.disk.memory.refused {
+                    self.remember(turn, |memory| memory.refused = true);
+                    self.wake(turn);
+                }
+            }
+            Line::StreamLost | Line::Ready => self.look(turn),
+            Line::Replication(stream, own) => {
+                if !own {
+                    self.end_impostor(turn, stream);
+                }
+                self.look(turn);
+            }
+        }
+    }
+
+    fn end_impostor(&mut self, turn: &mut Turn, stream: u64) {
+        if !self.paused.postgres {
+            self.close_sender(turn, stream);
+        }
+        if let Some(agent) = &mut self.agent {
+            let text = String::from("a stream under another's name: ended");
+            agent.note("impostor", Severity::Warning, text);
+        }
+        self.speak(turn);
+    }
+
+    /// Probes PostgreSQL once.
+    pub(super) fn probe(&mut self, turn: &mut Turn) {
+        let heartbeat = self.heartbeat();
+        let id = self.number();
+        let Some(agent) = &mut self.agent else { return };
+        if agent.probe_at.is_none_or(|at| at > turn.now) {
+            return;
+        }
+        agent.probe_at = None;
+        if agent.pid.is_none() {
+            agent.failures = 0;
+            self.wake(turn);
+            return self.probe_within(turn, heartbeat);
+        }
+        if self.paused.postgres && self.server.is_some() {
+            // The question lies in its socket.
+            if agent.probing.is_none() {
+                agent.probing = Some(id);
+                self.agent_task(turn, 2_000_000, Task::ProbeLost(id));
+            }
+            return;
+        }
+        agent.probing = None;
+        if self.sql_hangs() {
+            return self.not_answered(turn);
+        }
+        self.take_facts(turn);
+        self.after_look(turn);
+        self.wake(turn);
+        self.knock_if_broken(turn);
+        self.probe_within(turn, heartbeat);
+    }
+
+    pub(super) fn probe_lost(&mut self, turn: &mut Turn, id: u64) {
+        let Some(agent) = &mut self.agent else { return };
+        if agent.probing == Some(id) {
+            agent.probing = None;
+            self.not_answered(turn);
+        }
+    }
+
+    fn not_answered(&mut self, turn: &mut Turn) {
+        let heartbeat = self.heartbeat();
+        let Some(agent) = &mut self.agent else { return };
+        agent.failures = agent.failures.saturating_add(1);
+        let rest = if agent.failures <= 40 { 25_000 } else { 200_000 };
+        if agent.failures > 40 && agent.facts.is_some() {
+            agent.note("postgresql", Severity::Warning, String::from("does not answer"));
+        }
+        self.wake(turn);
+        self.probe_within(turn, rest.min(heartbeat));
+    }
+
+    fn take_facts(&mut self, turn: &mut Turn) {
+        let (Some(server), Some(data)) = (&self.server, &self.disk.data) else { return };
+        let Some(agent) = &mut self.agent else { return };
+        let recovery = server.recovering;
+        let receiver = server.receiver.as_ref().filter(|receiver| receiver.identified);
+        let age = |stamp: i64| {
+            let passed = turn.wall.0.saturating_sub(stamp).max(0);
+            Duration::from_millis(passed.unsigned_abs())
+        };
+        let receiver = receiver.map(|receiver| ReceiverFacts {
+            streaming: receiver.streaming,
+            timeline: receiver.timeline,
+            stamp: receiver.stamp,
+            age: age(receiver.stamp),
+        });
+        if let Some(receiver) = &receiver
+            && receiver.stamp != agent.message.0
+        {
+            let earliest = agent.looked.max(turn.now.before(receiver.age));
+            agent.message = (receiver.stamp, earliest);
+        }
+        let (received, replayed) = (server.received, server.replayed);
+        let lsn = if recovery {
+            received.unwrap_or_default().max(replayed)
+        } else {
+            agent.ends.push_back((turn.now, data.flushed));
+            while agent.ends.len() > 64 {
+                agent.ends.pop_front();
+            }
+            data.flushed
+        };
+        place(&mut agent.position, data.log.tree(), lsn);
+        agent.looked = turn.now;
+        let rows = server.senders.iter().map(|sender| StreamFacts {
+            stream: sender.stream,
+            name: sender.name,
+            role: sender.role,
+            streaming: sender.streaming,
+            flushed: sender.flushed,
+            priority: sender.priority,
+        });
+        let mut streams =
+            agent.facts.take().map(|facts| facts.streams).unwrap_or_default();
+        streams.clear();
+        if !recovery {
+            streams.extend(rows);
+        }
+        agent.facts = Some(Facts {
+            recovery,
+            end: data.flushed,
+            timeline: data.log.tree().timeline,
+            received,
+            replayed,
+            checkpoint: data.checkpoint,
+            receiver,
+            setting: Arc::clone(&server.postmaster),
+            streams,
+        });
+        self.read_files();
+    }
+
+    fn after_look(&mut self, turn: &mut Turn) {
+        let Some(agent) = &mut self.agent else { return };
+        agent.failures = 0;
+        agent.notes.remove("postgresql");
+        let Some(facts) = &agent.facts else { return };
+        let recovery = facts.recovery;
+        let impostors: Vec<u64> =
+            facts.streams.iter().filter(|s| s.name != s.role).map(|s| s.stream).collect();
+        for stream in impostors {
+            self.end_impostor(turn, stream);
+        }
+        if !recovery {
+            self.record_doubt(turn);
+        }
+        self.restore(turn);
+        self.speak(turn);
+    }
+
+    /// The cancelled commit stands at or before the log's end as probed after its warning (I-12).
+    fn record_doubt(&mut self, turn: &mut Turn) {
+        if !self.disk.memory.doubt_pending {
+            return;
+        }
+        let Some(agent) = &self.agent else { return };
+        if agent.doubted.is_some_and(|heard| agent.looked < heard) {
+            return self.look(turn);
+        }
+        let position = agent.position.clone();
+        let epoch = self.disk.memory.pledge.granted;
+        let noted = self.remember(turn, |memory| {
+            memory.doubt = Some((epoch, position));
+            memory.doubt_pending = false;
+        });
+        if noted && let Some(agent) = &mut self.agent {
+            let text = String::from("a wait for synchronous replication was cancelled");
+            agent.note("wait-cancelled", Severity::Warning, text);
+        }
+    }
+
+    /// Knocks for as long as the stream is broken.
+    pub(super) fn knock_if_broken(&mut self, turn: &mut Turn) {
+        let target = self.knock_target();
+        let Some(agent) = &mut self.agent else { return };
+        let Some(target) = target else {
+            agent.knocking = None;
+            if agent.broken_since.take().is_some() {
+                agent.knock = None;
+                self.speak(turn);
+            }
+            return;
+        };
+        if agent.knocking.is_some() {
+            return;
+        }
+        agent.broken_since.get_or_insert(turn.now);
+        let token = self.number();
+        if let Some(agent) = &mut self.agent {
+            agent.knocking = Some(token);
+        }
+        turn.out.push(Output::Knock { token, target });
+        self.agent_task(turn, 200_000, Task::KnockLost(token));
+    }
+
+    fn knock_target(&self) -> Option<super::Peer> {
+        let agent = self.agent.as_ref()?;
+        let Role::Standby { upstream } = &agent.assignment.as_ref()?.role else { return None };
+        let facts = agent.facts.as_ref()?;
+        let flows = facts.receiver.is_some_and(|receiver| receiver.streaming);
+        if !facts.recovery || flows { None } else { self.peer(upstream) }
+    }
+
+    /// A knock was answered, or not in time.
+    pub(super) fn knocked(&mut self, turn: &mut Turn, token: u64, agent: Port, postgres: Port) {
+        let heartbeat = self.heartbeat();
+        let target = self.knock_target().map(|peer| self.name(peer));
+        let from = self.setup.site.clone();
+        let Some(own) = &mut self.agent else { return };
+        if own.knocking != Some(token) {
+            return;
+        }
+        own.knocking = Some(0);
+        let Some(target) = target else {
+            own.knocking = None;
+            return;
+        };
+        let knock = Knock { target, from, agent, postgres, age: Duration::ZERO };
+        let news = own.knock.as_ref().is_none_or(|(last, _)| *last != knock);
+        own.knock = Some((knock, turn.now));
+        let fresh = own.broken_since.is_some_and(|since| turn.now.0 - since.0 < FRESH_FOR);
+        if news {
+            self.speak(turn);
+        }
+        let rest = if fresh { FRESH.min(heartbeat) } else { heartbeat };
+        self.agent_task(turn, rest, Task::Knock);
+    }
+
+    pub(super) fn knock_again(&mut self, turn: &mut Turn) {
+        if let Some(agent) = &mut self.agent
+            && agent.knocking == Some(0)
+        {
+            agent.knocking = None;
+            self.knock_if_broken(turn);
+        }
+    }
+
+    /// The guard says that PostgreSQL ended.
+    pub(super) fn exited(&mut self, turn: &mut Turn, pid: u64, code: Option<i32>, itself: bool) {
+        let Some(agent) = &mut self.agent else { return };
+        agent.ended = Some(pid);
+        if agent.pid != Some(pid) {
+            return;
+        }
+        let stopping = agent.stopping;
+        let down = self.judge(code, itself, stopping);
+        self.note_down(turn, down);
+    }
+
+    pub(super) fn note_down(&mut self, turn: &mut Turn, down: Down) {
+        let Some(agent) = &mut self.agent else { return };
+        agent.end_life(down, turn.now);
+        let id = agent.beat.running.as_ref().map(|running| running.id);
+        self.read_files();
+        self.speak(turn);
+        self.wake(turn);
+        if let Some(id) = id {
+            self.agent_task(turn, 1_000, Task::Act(id));
+        }
+    }
+
+    /// The agent connects to the guard, or starts one; takes over the PostgreSQL it may run.
+    pub(super) fn attach(&mut self, turn: &mut Turn) {
+        let run = match &self.agent {
+            Some(agent) if !agent.attached => agent.run,
+            Some(_) | None => return,
+        };
+        if self.guard.is_none() {
+            // What still runs in the data directory without a guard is killed first.
+            if self.server.is_some() {
+                self.end_server(turn, true, None);
+            }
+            self.guard = Some(super::guard::Guard::default());
+        }
+        let paused = self.paused.guard;
+        let Some(guard) = &mut self.guard else { return };
+        if paused {
+            return;
+        }
+        guard.agent = Some(run);
+        let (child, deadline, last) = (guard.child, guard.deadline, guard.last);
+        let patience = super::beat::patience(self.timing());
+        let down = last.map(|(_, code, itself)| self.judge(code, itself, false));
+        let Some(agent) = &mut self.agent else { return };
+        agent.attached = true;
+        if let Some(pid) = child {
+            agent.begin_life(pid);
+            if let Some(deadline) = deadline {
+                agent.committed = Some(deadline.max(turn.now).before(patience));
+            }
+        } else if let Some(down) = down {
+            agent.end_life(down, turn.now);
+        }
+        self.examine();
+        self.look(turn);
+        self.wake(turn);
+        self.speak(turn);
+        self.agent_task(turn, 200, Task::Poll(0));
+        self.agent_task(turn, 300, Task::Poll(1));
+    }
+
+    /// The guard is gone: what it guarded must not go on without it.
+    pub(super) fn replace_guard(&mut self, turn: &mut Turn) {
+        if self.guard.is_some() {
+            return;
+        }
+        if self.server.is_some() {
+            self.end_server(turn, true, None);
+        }
+        let Some(agent) = &mut self.agent else { return };
+        agent.attached = false;
+        if agent.pid.is_some() {
+            self.note_down(turn, Down::Fenced);
+        }
+        self.agent_task(turn, 3_000, Task::Attach);
+    }
+
+    /// Whether PostgreSQL runs and answers.
+    pub(super) fn is_phase(&self, phase: Phase) -> bool {
+        self.server.as_ref().is_some_and(|server| server.phase == phase)
+    }
+}
+
+/// Writes a position over an older one, without making the history anew where it is the same.
+fn place(position: &mut failover::position::Position, tree: &Tree, lsn: failover::Lsn) {
+    let at_end = tree.switches.last().is_none_or(|last| lsn >= last.at);
+    if at_end && position.timeline == tree.timeline && position.history == tree.switches {
+        position.lsn = lsn;
+    } else {
+        *position = tree.position(lsn);
+    }
+}
+
+/// The beginning of everything.
+pub(super) const BOOT: Moment = Moment(1_000_000);

@@ -1,0 +1,231 @@
+//! Reports out, assignments in: the rotation over voters as the real agent has it.
+
+use super::Host;
+use super::agent::Agent;
+use super::interface::Output;
+use super::queue::Task;
+use super::turn::{Turn, micros};
+use failover::report::{Answer, Report};
+use failover::{Assignment, Epoch, Moment, Revision};
+use std::sync::Arc;
+
+/// Reports under way at once.
+const AT_ONCE: usize = 4;
+const LONG_POLL: u64 = 25_000_000;
+
+/// What is under way to the voters.
+#[derive(Debug)]
+pub struct Voters {
+    count: usize,
+    preferred: usize,
+    sequence: u64,
+    flights: Vec<Flight>,
+    polls: [Poll; 2],
+    said: Option<u64>,
+    due: Moment,
+}
+
+#[derive(Debug)]
+struct Flight {
+    token: u64,
+    report: Report,
+    first: usize,
+    attempt: usize,
+    sent: Moment,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Poll {
+    token: u64,
+    voter: usize,
+    skip: usize,
+    begun: Moment,
+}
+
+impl Voters {
+    pub fn new(count: usize) -> Self {
+        Self {
+            count: count.max(1),
+            preferred: 0,
+            sequence: 0,
+            flights: Vec::new(),
+            polls: [Poll::default(); 2],
+            said: None,
+            due: Moment(0),
+        }
+    }
+
+    fn rotate(&mut self, from: usize) {
+        if self.preferred == from {
+            self.preferred = (from + 1) % self.count;
+        }
+    }
+}
+
+impl Host {
+    /// Reports when it is due, or there is news.
+    pub(super) fn speaks(&mut self, turn: &mut Turn) {
+        let heartbeat = self.heartbeat();
+        let Some(mut agent) = self.agent.take() else { return };
+        if agent.speak_at.is_some_and(|at| at <= turn.now) {
+            agent.speak_at = None;
+            let gist = self.gist(&agent);
+            let news = agent.voters.said != Some(gist);
+            let due = turn.now >= agent.voters.due;
+            if (news || due) && agent.voters.flights.len() < AT_ONCE {
+                agent.voters.said = Some(gist);
+                agent.voters.due = Moment(turn.now.0 + heartbeat);
+                let report = self.report(&agent, turn.now);
+                self.agent = Some(agent);
+                self.send_first(turn, report);
+                self.speak_within(turn, heartbeat);
+                return;
+            }
+            let rest = agent.voters.due.since(turn.now);
+            self.agent = Some(agent);
+            self.speak_within(turn, micros(rest).max(1_000));
+            return;
+        }
+        self.agent = Some(agent);
+    }
+
+    fn send_first(&mut self, turn: &mut Turn, report: Report) {
+        let Some(agent) = &mut self.agent else { return };
+        let voters = &mut agent.voters;
+        let busy = usize::from(!voters.flights.is_empty());
+        let first = (voters.preferred + busy) % voters.count;
+        let flight = Flight { token: 0, report, first, attempt: 0, sent: turn.now };
+        self.send(turn, flight);
+    }
+
+    fn send(&mut self, turn: &mut Turn, mut flight: Flight) {
+        let token = self.number();
+        let timeout = self.heartbeat().max(200_000);
+        let Some(agent) = &mut self.agent else { return };
+        let voters = &mut agent.voters;
+        let voter = (flight.first + flight.attempt) % voters.count;
+        flight.token = token;
+        flight.sent = turn.now;
+        flight.report.sequence = voters.sequence;
+        voters.sequence += 1;
+        let report = Box::new(flight.report.clone());
+        voters.flights.push(flight);
+        let voter = u8::try_from(voter).unwrap_or(u8::MAX);
+        turn.out.push(Output::Report { voter, token, report });
+        self.agent_task(turn, timeout, Task::ReportLost(token));
+    }
+
+    /// A report was answered, refused, or not answered in time.
+    pub(super) fn answer(&mut self, turn: &mut Turn, token: u64, answer: Option<Answer>) {
+        let voters = self.setup.voters.len();
+        let Some(agent) = &mut self.agent else { return };
+        let flights = &mut agent.voters.flights;
+        let Some(at) = flights.iter().position(|flight| flight.token == token) else { return };
+        let mut flight = flights.swap_remove(at);
+        let index = (flight.first + flight.attempt) % agent.voters.count;
+        if let Some(answer) = answer {
+            let leader = answer
+                .leader
+                .and_then(|leader| self.setup.voters.iter().position(|voter| *voter == leader));
+            agent.voters.preferred = leader.unwrap_or(index);
+            self.hear(turn, answer.assignment);
+            if let Some(epoch) = answer.lease {
+                self.lease(turn, epoch, flight.sent);
+            }
+            return;
+        }
+        agent.voters.rotate(index);
+        flight.attempt += 1;
+        if flight.attempt < voters {
+            self.send(turn, flight);
+        }
+    }
+
+    /// An assignment arrived. True: it is news.
+    pub(super) fn hear(&mut self, turn: &mut Turn, assignment: Assignment) -> bool {
+        let granted = self.disk.memory.pledge.granted;
+        let own = self.setup.instances.get(self.setup.own.index());
+        let Some(agent) = &mut self.agent else { return false };
+        if Some(&assignment.instance) != own || assignment.epoch < granted {
+            return false;
+        }
+        let known = agent.assignment.as_deref();
+        if known.is_some_and(|known| assignment.revision < known.revision) {
+            return false;
+        }
+        let news = known != Some(&assignment);
+        let first = !agent.informed;
+        agent.informed = true;
+        if news {
+            let assignment = Arc::new(assignment);
+            agent.assignment = Some(Arc::clone(&assignment));
+            if !self.full {
+                self.disk.assignment.set(Some(assignment));
+            }
+        }
+        if news || first {
+            self.wake(turn);
+            self.speak(turn);
+        }
+        news
+    }
+
+    /// The orchestrator granted the lease of an epoch to a report sent at `sent`.
+    fn lease(&mut self, turn: &mut Turn, epoch: Epoch, sent: Moment) {
+        if epoch != self.disk.memory.pledge.granted {
+            return;
+        }
+        let Some(agent) = &mut self.agent else { return };
+        let first = agent.leased.is_none();
+        agent.leased = agent.leased.max(Some(sent));
+        if first || !agent.configured.admits || agent.pid.is_none() {
+            self.wake(turn);
+        }
+    }
+
+    /// Waits at a voter for the next assignment.
+    pub(super) fn poll(&mut self, turn: &mut Turn, place: u8) {
+        let token = self.number();
+        let several = self.setup.voters.len().min(2);
+        let Some(agent) = &mut self.agent else { return };
+        if usize::from(place) >= several {
+            return;
+        }
+        let count = agent.voters.count;
+        let preferred = agent.voters.preferred;
+        let after = revision(agent);
+        let Some(poll) = agent.voters.polls.get_mut(usize::from(place)) else { return };
+        poll.token = token;
+        poll.voter = (preferred + usize::from(place) + poll.skip) % count;
+        poll.begun = turn.now;
+        let voter = u8::try_from(poll.voter).unwrap_or(u8::MAX);
+        turn.out.push(Output::Poll { voter, token, after });
+        self.agent_task(turn, LONG_POLL, Task::PollLost(token));
+    }
+
+    /// A poll ended.
+    pub(super) fn polled(&mut self, turn: &mut Turn, token: u64, found: Option<Assignment>) {
+        let heartbeat = self.heartbeat();
+        let Some(agent) = &mut self.agent else { return };
+        let Some(at) = agent.voters.polls.iter().position(|poll| poll.token == token) else {
+            return;
+        };
+        let Some(poll) = agent.voters.polls.get_mut(at) else { return };
+        poll.token = 0;
+        let place = u8::try_from(at).unwrap_or(0);
+        let quick = turn.now.0 - poll.begun.0 < 50_000;
+        let Some(assignment) = found else {
+            poll.skip += 1;
+            self.agent_task(turn, heartbeat / 2, Task::Poll(place));
+            return;
+        };
+        poll.skip = 0;
+        let news = self.hear(turn, assignment);
+        let takes = if !news && quick { heartbeat } else { 10 };
+        self.agent_task(turn, takes, Task::Poll(place));
+    }
+}
+
+fn revision(agent: &Agent) -> Revision {
+    agent.assignment.as_ref().map_or(Revision(0), |assignment| assignment.revision)
+}
