@@ -35,7 +35,8 @@ pub struct Expect {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
     /// `true`: a client outside, going by the name, was acknowledged a commit that it *began* after
-    /// the step's `at` (in `always`: never longer than 3 s without one). `false`: none was
+    /// the step's `at` (in `always`: never longer without one than 3 s, or than three pauses of a
+    /// writer). `false`: none was
     /// acknowledged after the step's `at` plus 1 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writes: Option<bool>,
@@ -55,9 +56,6 @@ pub struct Expect {
     /// PostgreSQL at these sites serves no client: down, or it admits none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fenced: Option<Places>,
-    /// PostgreSQL at these sites runs as a standby that streams from the newest epoch's primary.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub follows: Option<Places>,
     /// `explain` or `status` of the leader names this finding about the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finding: Option<String>,
@@ -82,9 +80,6 @@ pub struct Expect {
     /// The tail that the instance at this site lost is kept (I-14).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail_kept: Option<Places>,
-    /// The voter that leads stands at one of these sites.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub leader: Option<Places>,
     /// No voter is led by anyone that a majority follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaderless: Option<bool>,
@@ -128,10 +123,8 @@ impl Expect {
             &self.primary,
             &self.dns_answers,
             &self.fenced,
-            &self.follows,
             &self.rule,
             &self.tail_kept,
-            &self.leader,
         ];
         let stopped = self.stopped.iter().map(|stopped| &stopped.site);
         named.into_iter().flatten().chain(stopped).collect()

@@ -84,6 +84,7 @@ lines! {
     lose Lose v::Lose;
     delay Delay v::Delay;
     crash Crash v::Target;
+    start Start v::Target;
     restart Restart v::Target;
     destroy Destroy v::Target;
     pause Pause v::Target;
@@ -236,6 +237,7 @@ fn places_of(verb: &Verb) -> Vec<&Places> {
         Verb::Lose(it) => vec![&it.from, &it.to],
         Verb::Delay(it) => vec![&it.from, &it.to],
         Verb::Crash(it)
+        | Verb::Start(it)
         | Verb::Restart(it)
         | Verb::Destroy(it)
         | Verb::Pause(it)

@@ -27,9 +27,11 @@ pub enum Verb {
     Delay(Delay),
     /// Kills at once, as SIGKILL does; `site` is a power cut: unsynced writes are lost with it.
     Crash(Target),
-    /// Starts what was killed; what still runs is killed first.
+    /// Starts what does not run, in the order of the file; `site` gives the power back.
+    Start(Target),
+    /// Kills and starts again at once.
     Restart(Target),
-    /// Kills and takes the disk away: for `site` everything of the site, for good, until `restart`
+    /// Kills and takes the disk away: for `site` everything of the site, for good, until `start`
     /// puts an empty machine there.
     Destroy(Target),
     /// Freezes, as SIGSTOP does. Its connections stay open and silent.
@@ -195,12 +197,8 @@ pub struct Damage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Harm {
-    /// The last write of the voter's log is there in part only.
-    TornLog,
     /// One bit in the middle of the voter's log.
     FlippedLog,
-    /// The voter's snapshot cannot be read.
-    LostSnapshot,
     /// The instance's data directory is that of another cluster.
     Foreign,
     /// The instance's data directory is an old copy of itself.
