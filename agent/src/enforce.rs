@@ -11,7 +11,9 @@ use crate::instance::{Instance, PerformError};
 use crate::settings::{self, Dynamic};
 use crate::sql::{Connection, SqlError};
 use crate::start::RoleExt;
+use crate::waits;
 use failover::cluster::Enforce;
+use failover::report::Severity;
 use failover::{Assignment, Generation};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,10 +35,26 @@ pub async fn enforce(instance: &Arc<Instance>, generation: Generation) -> Result
     {
         return Err(PerformError::Stale("the rule is another now"));
     }
+    // Nobody may have been there to see it.
+    let fresh = instance.access.connect().await?.text(SHOW, BOUND).await?;
+    if is_overruled(instance, NAMES, fresh.as_deref()) {
+        overruled(instance, "synchronous_standby_names was overruled: restored");
+    }
+    let waits = {
+        let mut state = instance.state();
+        let before = Dynamic::load(&instance.layout).enforce;
+        let kept = before.instances.intersection(&assignment.enforce.instances).count() > 0;
+        if kept && before.required < assignment.enforce.required {
+            // A walsender does not show how many it asks for: all have to be seen reloading.
+            state.waits = false;
+        }
+        state.waits
+    };
     let dynamic = Dynamic {
         upstream: None,
         generation: Some(generation),
         enforce: assignment.enforce.clone(),
+        held: !waits && assignment.enforce.required > 0,
     };
     write(instance, &dynamic).await?;
     let mut state = instance.state();
@@ -68,6 +86,7 @@ pub async fn enforce(instance: &Arc<Instance>, generation: Generation) -> Result
 
 async fn write(instance: &Instance, dynamic: &Dynamic) -> Result<(), PerformError> {
     let cleared = settings::clear_auto_conf(&instance.layout)?;
+    remember(instance, dynamic);
     if cleared || Dynamic::load(&instance.layout) != *dynamic {
         dynamic.write(&instance.config, &instance.layout)?;
     }
@@ -75,26 +94,105 @@ async fn write(instance: &Instance, dynamic: &Dynamic) -> Result<(), PerformErro
     Ok(())
 }
 
-/// Puts our files back in force, where somebody overruled them (F-13). True: somebody had.
+/// How many values of our own are known again in PostgreSQL's log.
+const REMEMBERED: usize = 8;
+
+fn remember(instance: &Instance, dynamic: &Dynamic) {
+    let names = dynamic.names();
+    let mut state = instance.state();
+    if state.names.back() != Some(&names) {
+        state.names.push_back(names);
+        while state.names.len() > REMEMBERED {
+            state.names.pop_front();
+        }
+    }
+}
+
+/// Whether PostgreSQL's log says that somebody else changed what the rule rests on (F-13).
+pub fn is_overruled(instance: &Instance, name: &str, value: Option<&str>) -> bool {
+    let dynamic = Dynamic::load(&instance.layout);
+    match name {
+        "synchronous_standby_names" => {
+            let own = |value: &str| {
+                value == settings::standby_names(&dynamic.enforce)
+                    || value == settings::standby_names(&Enforce::default())
+                    || instance.state().names.iter().any(|known| known == value)
+            };
+            !value.is_some_and(own)
+        }
+        "synchronous_commit" => {
+            let single = dynamic.is_single_copy();
+            !matches!((value, single), (Some("on"), _) | (Some("local"), true))
+        }
+        _ => false,
+    }
+}
+
+/// Somebody overruled the rule: commits may be acknowledged without it from here on, until it is
+/// in force and proven again; then its end is the end of the doubt (I-12).
+pub fn overruled(instance: &Instance, text: &str) {
+    let dynamic = Dynamic::load(&instance.layout);
+    let writable = instance.state().facts.as_ref().is_none_or(|facts| !facts.recovery);
+    if dynamic.waits() && writable {
+        {
+            let mut state = instance.state();
+            state.doubted = Some(now());
+            state.overruled = true;
+            state.waits = false;
+            state.enforced = None;
+            state.enforcing = None;
+        }
+        if let Err(error) = instance.promises.update(|memory| memory.doubt_pending = true) {
+            tracing::error!(%error, "that the rule was overruled cannot be written down");
+        }
+    }
+    tracing::warn!(text, "the rule was overruled");
+    instance.state().note("rule-overruled", Severity::Warning, text);
+    instance.speak.notify_one();
+}
+
+/// Puts our files back in force where they are not (F-13). True: they were not.
 ///
 /// # Errors
 /// [`PerformError`]
 pub async fn restore(instance: &Instance) -> Result<bool, PerformError> {
     let dynamic = Dynamic::load(&instance.layout);
-    let wanted = settings::standby_names(&dynamic.enforce);
     let seen = instance.state().facts.as_ref().map(|facts| facts.standby_names.clone());
-    if seen.is_none_or(|seen| seen == wanted) || dynamic.generation.is_none() {
+    if seen.is_none_or(|seen| seen == dynamic.names()) || dynamic.generation.is_none() {
         return Ok(false);
     }
     // A reload of our own may be under way: a fresh session tells.
     let connection = instance.access.connect().await?;
-    let fresh = connection.text("show synchronous_standby_names", BOUND).await?;
-    if fresh.as_deref() == Some(wanted.as_str()) {
+    let fresh = connection.text(SHOW, BOUND).await?;
+    if fresh == Some(Dynamic::load(&instance.layout).names()) {
         return Ok(false);
     }
-    let overruled = settings::clear_auto_conf(&instance.layout)?;
+    if fresh.as_deref().is_some_and(|names| !is_overruled(instance, NAMES, Some(names))) {
+        // One of ours that is not loaded yet.
+        instance.reload().await?;
+        return Ok(false);
+    }
+    put_back(instance).await?;
+    Ok(true)
+}
+
+const NAMES: &str = "synchronous_standby_names";
+const SHOW: &str = "show synchronous_standby_names";
+
+/// Writes every file of ours anew and loads them.
+///
+/// # Errors
+/// [`PerformError`]
+pub async fn put_back(instance: &Instance) -> Result<(), PerformError> {
+    let layout = &instance.layout;
+    settings::clear_auto_conf(layout)?;
+    settings::write_static(&instance.config, layout, &instance.timing())?;
+    let dynamic = Dynamic::load(layout);
+    if dynamic.generation.is_some() || dynamic.upstream.is_some() {
+        dynamic.write(&instance.config, layout)?;
+    }
     instance.reload().await?;
-    Ok(overruled)
+    Ok(())
 }
 
 fn is_wanted(instance: &Instance, life: u64, generation: Generation) -> bool {
@@ -111,13 +209,17 @@ async fn establish(
     let enforce = &assignment.enforce;
     let generation = assignment.generation;
     let connection = instance.access.connect().await?;
-    shown(&connection, enforce).await?;
     if enforce.required == 0 {
+        shown(&connection, enforce).await?;
         // They wait for an acknowledgement that the new rule does not ask for any more. Ending
         // them tells their clients "unknown", which is the truth.
         connection.execute(END_WAITS, BOUND).await?;
     }
     bootstrap::ensure(&connection, assignment.peers.keys()).await?;
+    if enforce.required > 0 {
+        waits::see(instance, life).await?;
+    }
+    shown(&connection, enforce).await?;
     while outsiders(&connection, enforce).await? > 0 {
         if !is_wanted(instance, life, generation) {
             return Err(PerformError::Stale("the rule is another now"));
@@ -129,6 +231,12 @@ async fn establish(
     if state.life == life && state.enforcing == Some((life, generation)) {
         tracing::info!(%generation, names = settings::standby_names(enforce), "rule enforced");
         state.enforced = Some(generation);
+        if state.overruled && (state.waits || enforce.required == 0) {
+            // From here on commits wait again: the log's end now is the end of what is in doubt.
+            state.overruled = false;
+            state.doubted = Some(now());
+            instance.look.notify_one();
+        }
     }
     Ok(())
 }
@@ -207,7 +315,11 @@ async fn commit(
     flushed(connection, enforce).await
 }
 
-async fn flushed(connection: &Connection, enforce: &Enforce) -> Result<(), PerformError> {
+/// Waits until enough of the named have flushed all that is written now.
+///
+/// # Errors
+/// [`PerformError`]
+pub async fn flushed(connection: &Connection, enforce: &Enforce) -> Result<(), PerformError> {
     if enforce.required == 0 {
         return Ok(());
     }

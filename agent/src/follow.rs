@@ -24,7 +24,8 @@ pub async fn follow(instance: &Instance, upstream: &InstanceId) -> Result<(), Pe
     let epoch = upstream.epoch;
     let layout = &instance.layout;
     identity::allow_stream(layout, epoch)?;
-    let dynamic = Dynamic { upstream: Some(upstream), generation: None, enforce: waiting() };
+    let dynamic =
+        Dynamic { upstream: Some(upstream), generation: None, enforce: waiting(), held: false };
     dynamic.write(&instance.config, layout)?;
     instance.state().sealed_at = None;
     instance.reload().await?;

@@ -73,6 +73,8 @@ pub struct Instance {
     guard_program: PathBuf,
     leaving: AtomicBool,
     notices: mpsc::UnboundedSender<Notice>,
+    /// One proof that commits wait at a time.
+    pub proof: tokio::sync::Mutex<()>,
     control: tokio::sync::Mutex<Option<(u64, Arc<Connection>)>>,
     probe: tokio::sync::Mutex<Option<(u64, Probe)>>,
 }
@@ -93,6 +95,8 @@ impl Instance {
         let promises = Promises::load(&layout.pledge())?;
         let (notices, received) = mpsc::unbounded_channel();
         let mut state = State::new(now());
+        // What was not recorded when the last agent ended may still go on.
+        state.overruled = promises.get().doubt_pending;
         state.assignment = std::fs::read(layout.assignment())
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -119,6 +123,7 @@ impl Instance {
             guard_program,
             leaving: AtomicBool::new(false),
             notices,
+            proof: tokio::sync::Mutex::new(()),
             control: tokio::sync::Mutex::new(None),
             probe: tokio::sync::Mutex::new(None),
         };
@@ -301,6 +306,10 @@ impl Instance {
         }
         let down = Self::judge(&self.layout, exited, state.stopping);
         tracing::warn!(?exited, ?down, "PostgreSQL ended");
+        // Whoever starts it again, it admits nobody (I-13, F-12).
+        if let Err(error) = crate::admission::close(&self.layout) {
+            tracing::error!(%error, "clients cannot be shut out");
+        }
         state.end_life(down, now());
         state.read_files(&self.layout);
         drop(state);
@@ -361,6 +370,10 @@ impl Instance {
             log: self.layout.log(),
         };
         // PostgreSQL would say only in its log that its port is taken, and not by whom.
+        let strangers = crate::processes::end_within(&self.layout.data).await;
+        if strangers > 0 {
+            tracing::error!(strangers, "PostgreSQL was started by somebody else: ended");
+        }
         let free = wire::http::bind(self.config.postgres.listen).await;
         drop(free.map_err(|error| PerformError::NotYet(error.to_string()))?);
         self.forget_locks();

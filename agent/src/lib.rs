@@ -41,3 +41,4 @@ pub mod sql;
 pub mod start;
 pub mod state;
 pub mod voters;
+pub mod waits;

@@ -34,6 +34,8 @@ pub async fn promote(instance: &Arc<Instance>) -> Result<(), PerformError> {
         upstream: None,
         generation: Some(assignment.generation),
         enforce: assignment.enforce.clone(),
+        // Its clients come only after the marker, and that shows first that commits wait.
+        held: assignment.enforce.required > 0,
     };
     if Dynamic::load(layout) != dynamic {
         dynamic.write(&instance.config, layout)?;
@@ -59,6 +61,7 @@ pub async fn promote(instance: &Arc<Instance>) -> Result<(), PerformError> {
     {
         let mut state = instance.state();
         state.sealed_at = None;
+        state.waits = false;
         state.committed = None;
         state.leased = None;
     }

@@ -4,12 +4,14 @@
 //! that PostgreSQL calls successful and that may exist nowhere else. It is left waiting on its own
 //! connection; when the server dies, it is begun anew.
 
-use crate::bootstrap;
 use crate::instance::{Instance, PerformError};
 use crate::settings::Dynamic;
-use failover::{Assignment, Epoch};
+use crate::sql::{Connection, SqlError};
+use crate::{bootstrap, enforce, waits};
+use failover::{Assignment, Epoch, InstanceId};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_postgres::Statement;
 use wire::clock::now;
 
 /// Begins the proof of an epoch in the background, unless it is under way.
@@ -53,7 +55,12 @@ async fn mark(
     let epoch = assignment.epoch;
     let connection = instance.access.connect().await?;
     bootstrap::ensure(&connection, assignment.peers.keys()).await?;
-    let (commit, counts) = durability(instance);
+    let dynamic = Dynamic::load(&instance.layout);
+    let counts = !dynamic.is_single_copy();
+    let commit = level(&dynamic);
+    if counts {
+        waits::see(instance, life).await?;
+    }
     let begun = now();
     let statements = format!(
         "begin; set local synchronous_commit = {commit}; \
@@ -66,6 +73,10 @@ async fn mark(
     connection.client().batch_execute(&statements).await.map_err(crate::sql::SqlError::from)?;
     if connection.warnings() != warned {
         return Err(PerformError::NotYet("the marker's wait was cancelled".into()));
+    }
+    if counts {
+        // Not because PostgreSQL let it return, but because enough have it (I-11).
+        enforce::flushed(&connection, &Dynamic::load(&instance.layout).enforce).await?;
     }
     let mut state = instance.state();
     if state.life != life {
@@ -81,38 +92,43 @@ async fn mark(
     Ok(())
 }
 
-/// How commits are made durable now, and whether one says anything about the standbys.
-fn durability(instance: &Instance) -> (&'static str, bool) {
-    if Dynamic::load(&instance.layout).is_single_copy() { ("local", false) } else { ("on", true) }
+/// How commits are made durable now.
+fn level(dynamic: &Dynamic) -> &'static str {
+    if dynamic.is_single_copy() { "local" } else { "on" }
 }
 
+const BEAT: &str = "update baton.pulse set beat = beat + 1, at = clock_timestamp() where id = 1 \
+                    returning pg_current_wal_insert_lsn()::text";
+
+/// How many of the named have flushed up to a position, each under its own role.
+const HOLD: &str = "select count(distinct application_name) from pg_stat_replication \
+                    where flush_lsn >= $1::text::pg_lsn and application_name = any($2) \
+                    and usename = 'baton-' || application_name";
+
 /// One durable commit a heartbeat, for as long as the server lives; each begins only after the one
-/// before is done. The begin of the newest is when enough standbys were last known to answer.
+/// before is done. The begin of the newest that enough standbys hold is when they were last known
+/// to answer: that it returned is not enough, for somebody may have overruled the rule (F-13).
 async fn pulse(instance: Arc<Instance>, life: u64) {
-    let Ok(connection) = instance.access.connect().await else { return };
-    let update = "update baton.pulse set beat = beat + 1, at = clock_timestamp() where id = 1";
-    let Ok(statement) = connection.client().prepare(update).await else { return };
-    while instance.state().life == life {
-        let (_, counts) = durability(&instance);
-        let warned = connection.warnings();
-        let begun = now();
-        if connection.client().execute(&statement, &[]).await.is_err() {
-            break;
-        }
-        if counts && connection.warnings() == warned {
-            let mut state = instance.state();
-            if state.life != life {
-                return;
+    let pulsing = Pulse::begin(&instance).await;
+    if let Ok(mut pulse) = pulsing {
+        while instance.state().life == life {
+            let begun = now();
+            let Ok(counts) = pulse.beat(&instance).await else { break };
+            if counts {
+                let mut state = instance.state();
+                if state.life != life {
+                    return;
+                }
+                let waits = state.committed.is_none();
+                state.committed = state.committed.max(Some(begun));
+                drop(state);
+                if waits {
+                    instance.wake.notify_one();
+                }
             }
-            let waits = state.committed.is_none();
-            state.committed = state.committed.max(Some(begun));
-            drop(state);
-            if waits {
-                instance.wake.notify_one();
-            }
+            let rest = instance.timing().heartbeat.saturating_sub(now().since(begun));
+            tokio::time::sleep(rest.max(Duration::from_millis(10))).await;
         }
-        let rest = instance.timing().heartbeat.saturating_sub(now().since(begun));
-        tokio::time::sleep(rest.max(Duration::from_millis(10))).await;
     }
     // Its connection was ended and the server was not: the proof begins again.
     let mut state = instance.state();
@@ -121,4 +137,43 @@ async fn pulse(instance: Arc<Instance>, life: u64) {
     }
     drop(state);
     instance.wake.notify_one();
+}
+
+struct Pulse {
+    connection: Connection,
+    beat: Statement,
+    hold: Statement,
+    level: &'static str,
+}
+
+impl Pulse {
+    async fn begin(instance: &Instance) -> Result<Self, SqlError> {
+        let connection = instance.access.connect().await?;
+        let beat = connection.client().prepare(BEAT).await?;
+        let hold = connection.client().prepare(HOLD).await?;
+        Ok(Self { connection, beat, hold, level: "" })
+    }
+
+    /// One commit. True: enough standbys hold what it wrote.
+    async fn beat(&mut self, instance: &Instance) -> Result<bool, SqlError> {
+        let dynamic = Dynamic::load(&instance.layout);
+        let level = level(&dynamic);
+        let client = self.connection.client();
+        if self.level != level {
+            // Whatever the role or the database is set to.
+            client.batch_execute(&format!("set synchronous_commit = {level}")).await?;
+            self.level = level;
+        }
+        let row = client.query_one(&self.beat, &[]).await?;
+        let written: String = row.try_get(0)?;
+        // The rule may have changed meanwhile: the newer one is asked for.
+        let dynamic = Dynamic::load(&instance.layout);
+        if !dynamic.waits() {
+            return Ok(false);
+        }
+        let names: Vec<&str> = dynamic.enforce.instances.iter().map(InstanceId::as_str).collect();
+        let row = client.query_one(&self.hold, &[&written, &names]).await?;
+        let holding: i64 = row.try_get(0)?;
+        Ok(holding >= i64::from(dynamic.enforce.required))
+    }
 }

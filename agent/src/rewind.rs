@@ -95,7 +95,9 @@ fn follows_again(instance: &Instance) -> Result<(), PerformError> {
         memory.led = None;
         memory.refused = false;
         memory.beyond = false;
+        memory.doubt_pending = false;
     })?;
+    instance.state().overruled = false;
     instance.examine();
     Ok(())
 }

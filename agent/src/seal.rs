@@ -45,7 +45,7 @@ pub async fn seal(instance: &Instance, epoch: Epoch) -> Result<(), PerformError>
     instance.speak.notify_one();
     let before = Dynamic::load(layout);
     if before.upstream.is_some() || !layout.baton_conf().exists() {
-        let dynamic = Dynamic { upstream: None, generation: None, enforce: waiting() };
+        let dynamic = Dynamic { upstream: None, generation: None, enforce: waiting(), held: false };
         dynamic.write(&instance.config, layout)?;
     }
     identity::forbid_streams(layout, None)?;

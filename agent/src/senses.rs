@@ -3,7 +3,8 @@
 use crate::enforce;
 use crate::guard::client::Notice;
 use crate::instance::Instance;
-use crate::server_log::{self, Line};
+use crate::server_log::{self, Batch, Line};
+use crate::settings::{self, Dynamic};
 use failover::report::Severity;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use wire::clock::now;
 
 /// Starts all of them and connects to the guard; they end when the set is dropped.
 ///
@@ -22,9 +24,9 @@ pub async fn start(
     notices: mpsc::UnboundedReceiver<Notice>,
 ) -> io::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
-    let lines = server_log::follow(&instance.layout.log())?;
+    let batches = server_log::follow(&instance.layout.log())?;
     tasks.spawn(hear_guard(Arc::clone(instance), notices));
-    tasks.spawn(hear_log(Arc::clone(instance), lines));
+    tasks.spawn(hear_log(Arc::clone(instance), batches));
     instance.attach().await.map_err(io::Error::other)?;
     tasks.spawn(probe(Arc::clone(instance)));
     Ok(tasks)
@@ -39,26 +41,93 @@ async fn hear_guard(instance: Arc<Instance>, mut notices: mpsc::UnboundedReceive
     }
 }
 
-async fn hear_log(instance: Arc<Instance>, mut lines: mpsc::Receiver<Line>) {
-    while let Some(line) = lines.recv().await {
-        match line {
-            Line::WaitCancelled => {
-                tracing::warn!("a wait for synchronous replication was cancelled");
-                if let Err(error) = instance.promises.update(|memory| memory.doubt_pending = true) {
-                    tracing::error!(%error, "the cancelled wait cannot be written down");
-                }
-                instance.state().doubted = Some(wire::clock::now());
-                instance.look.notify_one();
+/// How often it is written down how far the log was read, when nothing in it mattered.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+
+async fn hear_log(instance: Arc<Instance>, mut batches: mpsc::Receiver<Batch>) {
+    let mut marked = now();
+    while let Some(batch) = batches.recv().await {
+        let matters = !batch.lines.is_empty();
+        for line in batch.lines {
+            if batch.missed {
+                hear_missed(&instance, &line).await;
+            } else {
+                hear_line(&instance, line).await;
             }
-            Line::Diverged(text) => diverged(&instance, &text),
-            Line::StreamLost | Line::Ready => instance.look.notify_one(),
-            Line::Replication { pid, role, name } => {
-                judge_stream(&instance, pid, &role, &name);
-                instance.look.notify_one();
-            }
+        }
+        // Only now: what was read and not yet heeded must be read again by the next agent.
+        if matters || batch.missed || now().since(marked) > MARK_EVERY {
+            marked = now();
+            batch.mark.keep(&instance.layout.log());
         }
     }
 }
+
+/// A line that no agent was there to read: only what it says of commits still matters.
+async fn hear_missed(instance: &Arc<Instance>, line: &Line) {
+    match line {
+        Line::WaitCancelled | Line::Gap | Line::Setting { .. } => {
+            hear_line(instance, line.clone()).await;
+        }
+        Line::StreamLost | Line::Diverged(_) | Line::Ready | Line::Replication { .. } => {}
+    }
+}
+
+async fn hear_line(instance: &Arc<Instance>, line: Line) {
+    match line {
+        Line::WaitCancelled => {
+            doubt(instance, "a wait for synchronous replication was cancelled");
+        }
+        Line::Gap => doubt(instance, "lines of PostgreSQL's log may be missing"),
+        Line::Setting { name, value } => hear_setting(instance, &name, value.as_deref()).await,
+        Line::Diverged(text) => diverged(instance, &text),
+        Line::StreamLost | Line::Ready => instance.look.notify_one(),
+        Line::Replication { pid, role, name } => {
+            judge_stream(instance, pid, &role, &name);
+            instance.look.notify_one();
+        }
+    }
+}
+
+/// Commits may have been acknowledged without the rule; up to where, the next probe tells.
+fn doubt(instance: &Instance, text: &str) {
+    tracing::warn!(text, "commits are in doubt");
+    // In this order: whoever records a position looks at the time after it has written.
+    instance.state().doubted = Some(now());
+    if let Err(error) = instance.promises.update(|memory| memory.doubt_pending = true) {
+        tracing::error!(%error, "the doubt cannot be written down");
+    }
+    instance.state().note("wait-cancelled", Severity::Warning, text);
+    instance.speak.notify_one();
+    instance.look.notify_one();
+}
+
+/// Somebody reloaded other values (F-13): ours are put back at once.
+async fn hear_setting(instance: &Arc<Instance>, name: &str, value: Option<&str>) {
+    if enforce::is_overruled(instance, name, value) {
+        let value = value.unwrap_or_default();
+        enforce::overruled(instance, &format!("{name} was set to '{value}': restored"));
+    } else if !settings::is_ours(name) || (ROUTINE.contains(&name) && !in_auto_conf(instance)) {
+        return;
+    } else {
+        let text = format!("{name} was changed: restored");
+        tracing::warn!(text);
+        instance.state().note("setting-overruled", Severity::Warning, text);
+    }
+    if let Err(error) = enforce::put_back(instance).await {
+        tracing::warn!(%error, "our settings cannot be put back");
+    }
+    instance.look.notify_one();
+}
+
+/// Whether `ALTER SYSTEM` stands above ours.
+fn in_auto_conf(instance: &Instance) -> bool {
+    settings::clear_auto_conf(&instance.layout).unwrap_or(false)
+}
+
+/// Settings of ours that we change ourselves while PostgreSQL runs.
+const ROUTINE: &[&str] =
+    &["synchronous_standby_names", "synchronous_commit", "primary_conninfo", "primary_slot_name"];
 
 fn diverged(instance: &Instance, text: &str) {
     let follows = instance.state().configured.upstream.is_some();
@@ -86,6 +155,11 @@ fn judge_stream(instance: &Instance, pid: u32, role: &str, name: &str) {
         let _ = kill(Pid::from_raw(number), Signal::SIGTERM);
     }
     tracing::error!(pid, role, name, "a replication connection under another's name: ended");
+    let counted = Dynamic::load(&instance.layout).enforce.instances;
+    if counted.iter().any(|instance| instance.as_str().eq_ignore_ascii_case(name)) {
+        // In the moment before its end it may have released a commit in that name (F-14).
+        doubt(instance, "an impostor streamed under a name of the rule");
+    }
     let text = format!("{role} tried to stream as {name}: its connection was ended");
     instance.state().note("impostor", Severity::Warning, text);
     instance.speak.notify_one();
@@ -141,9 +215,7 @@ async fn after_look(instance: &Arc<Instance>) {
     }
     match enforce::restore(instance).await {
         Ok(true) => {
-            let text = "synchronous_standby_names was overruled: restored";
-            tracing::warn!(text);
-            instance.state().note("rule-overruled", Severity::Warning, text);
+            enforce::overruled(instance, "synchronous_standby_names was overruled: restored");
         }
         Ok(false) => {}
         Err(error) => tracing::warn!(%error, "the rule in force cannot be checked"),
@@ -152,34 +224,44 @@ async fn after_look(instance: &Arc<Instance>) {
     instance.speak.notify_one();
 }
 
-/// The cancelled commit stands at or before the log's end as probed after its warning (I-12).
+/// The commits in doubt stand at or before the log's end as probed after they were heard of; or,
+/// while the rule is overruled, after it is proven again (I-12).
 fn record_doubt(instance: &Instance) {
     let memory = instance.promises.get();
     if !memory.doubt_pending {
         return;
     }
-    let position = {
+    let (position, looked) = {
         let state = instance.state();
-        // A probe that began before the warning may have seen an earlier end.
+        if state.overruled {
+            return;
+        }
+        // A probe that began before may have seen an earlier end.
         if state.doubted.is_some_and(|heard| state.looked < heard) {
             drop(state);
             instance.look.notify_one();
             return;
         }
-        state.position.clone()
+        (state.position.clone(), state.looked)
     };
     let epoch = memory.pledge.granted;
     let noted = instance.promises.update(|memory| {
         memory.doubt = Some((epoch, position.clone()));
         memory.doubt_pending = false;
     });
+    let another = instance.state().doubted.is_some_and(|heard| looked < heard);
+    let noted = noted.and_then(|()| {
+        // What was heard of since is not covered.
+        instance.promises.update(|memory| memory.doubt_pending |= another)
+    });
     match noted {
         Ok(()) => {
             let text =
-                format!("a wait for synchronous replication was cancelled before {position}");
+                format!("commits up to {position} may have been acknowledged without the standbys");
             instance.state().note("wait-cancelled", Severity::Warning, text);
+            instance.speak.notify_one();
         }
-        Err(error) => tracing::error!(%error, "the cancelled wait cannot be written down"),
+        Err(error) => tracing::error!(%error, "the doubt cannot be written down"),
     }
 }
 

@@ -1,19 +1,39 @@
 //! PostgreSQL's log, followed by inotify: some things it says nowhere else, or nowhere sooner.
+//!
+//! That a wait was cancelled is said here only (F-10), so no line may be missed: how far the log
+//! was read is kept in a file beside it, and what was written while no agent ran is read first.
+//! Where lines may be missing all the same, because somebody else shortened the log, that is said
+//! too, and counts as a cancelled wait.
 
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
-/// The log is copied to `.1` and emptied when it is larger than this, in bytes.
+/// The log is copied to `.1` and shortened when it is larger than this, in bytes.
 const ROTATE_AT: u64 = 64 << 20;
+/// Shortening removes whole multiples of this: the largest block of the usual file systems.
+const BLOCK: u64 = 64 << 10;
 
 /// A line that matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// A commit's wait was cancelled: it was acknowledged all the same (F-10).
+    /// A commit's wait ended without its standbys. Cancelled, it was acknowledged all the same
+    /// (F-10, F-11); ended with its session, nobody was told, but others can see it (F-17).
     WaitCancelled,
+    /// Lines may be missing here.
+    Gap,
+    /// A setting has another value since the last reload.
+    Setting {
+        /// Its name.
+        name: String,
+        /// Its new value; `None`: it is set nowhere any more.
+        value: Option<String>,
+    },
     /// The stream from the upstream has ended.
     StreamLost,
     /// This history is not the upstream's.
@@ -50,9 +70,13 @@ pub fn read_line(line: &str) -> Option<Line> {
     let text = text.trim_start();
     let any = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     match severity {
-        "WARNING" if text.starts_with("canceling wait for synchronous replication") => {
+        "WARNING"
+            if text.starts_with("canceling wait for synchronous replication")
+                || text.starts_with("canceling the wait for synchronous replication") =>
+        {
             Some(Line::WaitCancelled)
         }
+        "LOG" if text.starts_with("parameter \"") => setting(text),
         "LOG" if text.starts_with("replication connection authorized: ") => {
             let word = |key: &str| {
                 let value = text.split(key).nth(1)?;
@@ -71,29 +95,77 @@ pub fn read_line(line: &str) -> Option<Line> {
     }
 }
 
-/// Follows the log from its present end, on a thread of its own; ends when nobody listens.
+/// `parameter "x" changed to "y"`, or `parameter "x" removed from configuration file, …`.
+fn setting(text: &str) -> Option<Line> {
+    let (name, rest) = text.strip_prefix("parameter \"")?.split_once("\" ")?;
+    let value = rest.strip_prefix("changed to \"").and_then(|value| value.strip_suffix('"'));
+    let removed = rest.starts_with("removed from configuration file");
+    (value.is_some() || removed)
+        .then(|| Line::Setting { name: name.to_owned(), value: value.map(str::to_owned) })
+}
+
+/// Up to where a log was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Which file.
+    inode: u64,
+    /// How many of its bytes.
+    at: u64,
+}
+
+impl Mark {
+    /// Reads it back; `None`: there is none.
+    pub fn load(log: &Path) -> Option<Self> {
+        let bytes = std::fs::read(Self::file(log)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps it. It may be lost, or be old: then lines are read again, which does no harm.
+    pub fn keep(self, log: &Path) {
+        if let Ok(bytes) = serde_json::to_vec(&self) {
+            drop(crate::layout::replace(&Self::file(log), &bytes));
+        }
+    }
+
+    fn file(log: &Path) -> PathBuf {
+        log.with_extension("log.read")
+    }
+}
+
+/// Lines read at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Those that matter.
+    pub lines: Vec<Line>,
+    /// They were written while nobody read: what they say of processes is of the past.
+    pub missed: bool,
+    /// Up to where the log is read with them.
+    pub mark: Mark,
+}
+
+/// Follows the log from where it was last read, on a thread of its own; ends when nobody listens.
 ///
 /// # Errors
 /// The log cannot be opened or watched.
-pub fn follow(path: &Path) -> io::Result<mpsc::Receiver<Line>> {
-    let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
-    let at = file.seek(SeekFrom::End(0))?;
+pub fn follow(path: &Path) -> io::Result<mpsc::Receiver<Batch>> {
+    let mut tail = Tail::open(path, ROTATE_AT)?;
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
     let events =
         AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_ATTRIB;
     inotify.add_watch(path, events)?;
-    let (lines, received) = mpsc::channel(1024);
-    let mut tail = Tail { path: path.to_owned(), file, at, partial: Vec::new() };
+    let (batches, received) = mpsc::channel(1024);
     std::thread::Builder::new().name("server-log".into()).stack_size(256 * 1024).spawn(
         move || {
-            while inotify.read_events().is_ok() {
-                let Ok(found) = tail.read() else { return };
-                for line in found {
-                    if lines.blocking_send(line).is_err() {
-                        return;
-                    }
+            let mut missed = true;
+            loop {
+                let Ok(lines) = tail.read() else { return };
+                let Ok(mark) = tail.mark() else { return };
+                if batches.blocking_send(Batch { lines, missed, mark }).is_err() {
+                    return;
                 }
-                if !tail.path.exists() || lines.is_closed() {
+                missed = false;
+                let waited = inotify.read_events();
+                if waited.is_err() || !tail.path.exists() || batches.is_closed() {
                     return;
                 }
             }
@@ -107,18 +179,60 @@ struct Tail {
     file: File,
     at: u64,
     partial: Vec<u8>,
+    rotate_at: u64,
+    gap: bool,
 }
 
 impl Tail {
+    /// From the mark on, where it fits the file; from the present end, where there is none.
+    fn open(path: &Path, rotate_at: u64) -> io::Result<Self> {
+        let known = Mark::load(path);
+        let fresh = !path.exists();
+        let file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let found = file.metadata()?;
+        let fits = |mark: &Mark| mark.inode == found.ino() && mark.at <= found.len();
+        let (at, gap) = match known {
+            Some(mark) if fits(&mark) => (mark.at, false),
+            Some(_) => (0, true),
+            None if fresh => (0, false),
+            None => (found.len(), false),
+        };
+        let path = path.to_owned();
+        Ok(Self { path, file, at, partial: Vec::new(), rotate_at, gap })
+    }
+
+    fn mark(&self) -> io::Result<Mark> {
+        let unread = u64::try_from(self.partial.len()).unwrap_or(0);
+        Ok(Mark { inode: self.file.metadata()?.ino(), at: self.at.saturating_sub(unread) })
+    }
+
     fn read(&mut self) -> io::Result<Vec<Line>> {
         let mut found = self.read_more()?;
-        if self.at > ROTATE_AT {
+        if self.at > self.rotate_at {
             std::fs::copy(&self.path, self.path.with_extension("log.1"))?;
-            found.extend(self.read_more()?);
-            // Appenders go on at the new end, which is the beginning.
-            self.file.set_len(0)?;
-            self.at = 0;
+            found.extend(self.shorten()?);
         }
+        if std::mem::take(&mut self.gap) {
+            found.push(Line::Gap);
+        }
+        Ok(found)
+    }
+
+    /// Takes away what was read. Appenders go on at the new end: without a byte lost where the
+    /// file system can remove a range; elsewhere what came in between may be.
+    fn shorten(&mut self) -> io::Result<Vec<Line>> {
+        let range = self.at / BLOCK * BLOCK;
+        let length = i64::try_from(range).unwrap_or(0);
+        let flags = FallocateFlags::FALLOC_FL_COLLAPSE_RANGE;
+        // A range that reaches the end cannot be removed: the last block stays.
+        if length > 0 && fallocate(&self.file, flags, 0, length).is_ok() {
+            self.at -= range;
+            return self.read_more();
+        }
+        let found = self.read_more()?;
+        self.file.set_len(0)?;
+        self.at = 0;
+        self.gap = true;
         Ok(found)
     }
 
@@ -127,6 +241,8 @@ impl Tail {
         let mut chunk = vec![0u8; 64 * 1024];
         if self.file.metadata()?.len() < self.at {
             self.at = 0;
+            self.gap = true;
+            self.partial.clear();
         }
         self.file.seek(SeekFrom::Start(self.at))?;
         loop {
@@ -149,22 +265,4 @@ impl Tail {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_that_matter_are_read() {
-        let stamp = "2026-11-22 01:02:03.456 UTC [4711] ";
-        let line = |text: &str| read_line(&format!("{stamp}{text}"));
-        let cancelled = "canceling wait for synchronous replication due to user request";
-        assert_eq!(line(&format!("WARNING:  {cancelled}")), Some(Line::WaitCancelled));
-        assert_eq!(line(&format!("LOG:  statement: select '{cancelled}'")), None);
-        let authorized = "LOG:  replication connection authorized: user=baton-a \
-                          application_name=b SSL enabled (protocol=TLSv1.3)";
-        let expected = Line::Replication { pid: 4711, role: "baton-a".into(), name: "b".into() };
-        assert_eq!(line(authorized), Some(expected));
-        assert_eq!(line("FATAL:  terminating walreceiver due to timeout"), Some(Line::StreamLost));
-        assert_eq!(line("LOG:  checkpoint starting: time"), None);
-        assert_eq!(read_line("garbage"), None);
-    }
-}
+mod tests;

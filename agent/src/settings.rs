@@ -95,7 +95,8 @@ const OURS: &[&str] = &[
     "recovery_min_apply_delay",
 ];
 
-fn is_ours(name: &str) -> bool {
+/// Whether a setting is baton's.
+pub fn is_ours(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     OURS.contains(&name.as_str()) || FIXED.iter().any(|(fixed, _)| *fixed == name)
 }
@@ -192,6 +193,9 @@ pub struct Dynamic {
     pub generation: Option<Generation>,
     /// The rule.
     pub enforce: Enforce,
+    /// The placeholder stands in for the rule, until commits are seen to wait (F-15).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 /// Whom a standby follows.
@@ -238,10 +242,20 @@ impl Dynamic {
         let text = format!(
             "# baton {head}\nsynchronous_standby_names = {}\nsynchronous_commit = {commit}\n\
              primary_conninfo = {}\nprimary_slot_name = ''\n",
-            quoted(&standby_names(&self.enforce)),
+            quoted(&self.names()),
             quoted(&conninfo),
         );
         crate::layout::replace(&layout.baton_conf(), text.as_bytes())
+    }
+
+    /// The value of `synchronous_standby_names`.
+    pub fn names(&self) -> String {
+        if self.held { standby_names(&Enforce::default()) } else { standby_names(&self.enforce) }
+    }
+
+    /// Whether somebody must flush a commit before it is acknowledged.
+    pub fn waits(&self) -> bool {
+        self.generation.is_some() && self.enforce.required > 0
     }
 
     /// A rule was recorded, and it requires nobody: commits do not wait.

@@ -114,6 +114,7 @@ pub async fn standby(
         upstream,
         generation: own.then_some(assignment.generation),
         enforce: if own { assignment.enforce.clone() } else { waiting() },
+        held: own && assignment.enforce.required > 0,
     };
     write_files(instance, &dynamic)?;
     wire::files::write_secret(&layout.data.join("standby.signal"), b"")?;
@@ -139,6 +140,7 @@ pub async fn primary(instance: &Instance) -> Result<(), PerformError> {
         upstream: None,
         generation: Some(assignment.generation),
         enforce: assignment.enforce.clone(),
+        held: assignment.enforce.required > 0,
     };
     write_files(instance, &dynamic)?;
     instance.promises.update(|memory| memory.led = Some(assignment.epoch))?;

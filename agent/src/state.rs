@@ -66,6 +66,13 @@ pub struct State {
     pub enforcing: Option<(u64, Generation)>,
     /// When the newest cancelled wait was heard of.
     pub doubted: Option<Moment>,
+    /// Commits were seen to wait in this life of the server, and nothing has put that in question
+    /// since (F-15).
+    pub waits: bool,
+    /// Somebody overruled the rule, and it is not proven again yet (F-13).
+    pub overruled: bool,
+    /// The newest values of `synchronous_standby_names` of our own making.
+    pub names: VecDeque<String>,
     /// A rewind is under way: the memory calls the directory beyond help until it is done.
     pub rewinding: bool,
     /// A stop was ordered.
@@ -122,6 +129,9 @@ impl State {
             proving: None,
             enforcing: None,
             doubted: None,
+            waits: false,
+            overruled: false,
+            names: VecDeque::new(),
             rewinding: false,
             stopping: false,
             ends: VecDeque::new(),
@@ -156,6 +166,7 @@ impl State {
         self.enforced = None;
         self.proving = None;
         self.enforcing = None;
+        self.waits = false;
         self.ends.clear();
     }
 

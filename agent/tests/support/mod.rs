@@ -271,6 +271,47 @@ impl Site {
         connection.text(query, Duration::from_secs(10)).await.ok().flatten()
     }
 
+    /// The agent ends, PostgreSQL goes on under its guard.
+    pub async fn end_agent(mut self) {
+        self.tasks.shutdown().await;
+        self.instance.leave();
+        // Dropped, it would end the guard as well.
+        std::mem::forget(self);
+    }
+
+    /// A client's commit, begun.
+    pub async fn begin(&self, statements: &str) -> Commit {
+        let connection = self.instance.access.connect().await.unwrap();
+        let bound = Duration::from_mins(1);
+        let pid = connection.text("select pg_backend_pid()", bound).await.unwrap().unwrap();
+        let statements = statements.to_owned();
+        let task = tokio::spawn(async move {
+            let outcome = connection.execute(&statements, bound).await;
+            (outcome.is_ok(), connection.warnings())
+        });
+        Commit { pid: pid.parse().unwrap(), task }
+    }
+
+    /// A client's commit that waits for its standbys.
+    pub async fn begin_waiting(&self, statements: &str) -> Commit {
+        let commit = self.begin(statements).await;
+        let query = format!("select wait_event from pg_stat_activity where pid = {}", commit.pid);
+        self.until_sql(&query, "SyncRep").await;
+        commit
+    }
+
+    pub async fn until_sql(&self, query: &str, wanted: &str) {
+        let mut seen = None;
+        for _ in 0..4_000 {
+            seen = self.sql(query).await;
+            if seen.as_deref() == Some(wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{query}: {seen:?}, not {wanted}");
+    }
+
     pub fn data(&self) -> &Path {
         &self.instance.layout.data
     }
@@ -278,6 +319,12 @@ impl Site {
     pub fn pid(&self) -> Option<u32> {
         self.instance.state().pid
     }
+}
+
+/// A commit under way: its backend, and whether it succeeded and with how many warnings.
+pub struct Commit {
+    pub pid: u32,
+    pub task: tokio::task::JoinHandle<(bool, u64)>,
 }
 
 pub async fn wait_for(what: &str, mut check: impl FnMut() -> bool) {
