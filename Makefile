@@ -1,7 +1,9 @@
 # A menu. Everything a target does stands in cargo, in baton-lab or in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build check fmt lint test demo up down bench bench-idle deny doc ci
+.PHONY: help setup build check fmt lint test demo up down bench bench-idle swarm sweep live mutants \
+	fuzz deny doc ci
 LAB := target/release/baton-lab
+SIM := target/release/baton-sim
 
 help: ## this menu
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,7 +24,7 @@ lint: ## formatting and lints, nothing tolerated
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 
-test: setup ## everything that must pass
+test: setup ## everything that must pass, but the long runs
 	@cargo build --workspace --bins
 	@cargo test --workspace
 
@@ -41,10 +43,29 @@ bench: build ## every fault ten times: medians, phases, lost writes (RUNS=10 PRO
 bench-idle: build ## what the daemons cost while nothing happens
 	@$(LAB) bench-idle
 
+swarm: ## random disasters in the simulated world (SEEDS=10000 FROM=0)
+	@cargo build --release -p simulation
+	@$(SIM) swarm --seeds $(or $(SEEDS),10000) --from $(or $(FROM),0)
+
+sweep: ## every process killed at every step; every way to cut three sites
+	@cargo build --release -p simulation
+	@$(SIM) sweep crash
+	@$(SIM) sweep partition
+
+live: build ## the catalogue on real PostgreSQL, as root (NAME=SC-01 RUNS=1)
+	@$(LAB) live $(NAME) --runs $(or $(RUNS),1)
+
+mutants: ## planted bugs: each must be caught (ONLY=name)
+	@cargo build --release -p simulation
+	@$(SIM) mutants $(if $(ONLY),--only $(ONLY))
+
+fuzz: ## every decoder of outside bytes (SECONDS=90 TARGET=)
+	@bash scripts/fuzz $(or $(SECONDS),90) $(TARGET)
+
 deny: setup ## licences, bans, sources and known vulnerabilities of the dependencies
 	@bash scripts/deny
 
 doc: ## the documentation of the source
 	@cargo doc --workspace --no-deps --document-private-items
 
-ci: lint deny test ## exactly what CI runs
+ci: lint deny test swarm fuzz ## exactly what CI runs
