@@ -4,4 +4,13 @@
 //! `comply`, name servers accept by the real rule. Modelled are the network, clocks, disks and
 //! PostgreSQL with its holes. The oracle shares no code with any of them.
 
+pub mod clock;
+pub mod coverage;
+pub mod dice;
 pub mod host;
+pub mod network;
+pub mod oracle;
+pub mod presets;
+mod queue;
+mod voter;
+pub mod world;

@@ -1,0 +1,286 @@
+//! The judge. It shares no code with what it judges: it keeps its own list of what clients were
+//! told, reads the machines' disks, and holds both against the numbered invariants after every
+//! event. What it is told of the replicated state it copies into small facts of its own.
+
+mod commits;
+mod facts;
+mod state;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use failover::Request;
+use failover::ids::{Epoch, InstanceId, ServiceId};
+use failover::topology::Topology;
+use failover::zone::{Data, Zone};
+
+use crate::clock::At;
+use crate::host::{HostFault, Part};
+pub(crate) use commits::Commit;
+pub use facts::HostState;
+pub use state::ServiceState;
+
+/// The judge of one run.
+pub struct Oracle {
+    violation: Option<String>,
+    pub(crate) services: Vec<ServiceState>,
+    pub(crate) names: Vec<ServiceId>,
+    pub(crate) instances: Vec<InstanceId>,
+    /// Which service each machine belongs to.
+    pub(crate) service_of: Vec<usize>,
+    pub(crate) hosts: Vec<HostState>,
+    /// Every client's commit, by its number.
+    pub(crate) commits: Vec<Commit>,
+    /// The entry up to which the state is known.
+    pub(crate) index: u64,
+    /// The revision up to which the history was told.
+    pub(crate) told: u64,
+    leaders: BTreeMap<u64, u8>,
+    elections: u32,
+    servers: Vec<ServedEpochs>,
+    reached: Vec<&'static str>,
+    window: Duration,
+    /// Lasting promises about reads hold only while clocks keep to the law.
+    lawful_clocks: bool,
+    acknowledged: u64,
+    /// When the newest commit that a client was told of had begun, and when it was told.
+    newest: Option<(At, At)>,
+    newest_read: Option<(At, At)>,
+    gap: Duration,
+    counting_from: Option<At>,
+}
+
+/// The newest epoch that a name server served, by service.
+#[derive(Clone, Debug, Default)]
+struct ServedEpochs {
+    version: u32,
+    epochs: BTreeMap<ServiceId, Epoch>,
+    writable: BTreeMap<ServiceId, usize>,
+}
+
+impl Oracle {
+    pub(crate) fn new(topology: &Topology) -> Self {
+        let mut instances = Vec::new();
+        let mut service_of = Vec::new();
+        for (index, spec) in topology.services.values().enumerate() {
+            for instance in spec.instances.keys() {
+                instances.push(instance.clone());
+                service_of.push(index);
+            }
+        }
+        Self {
+            violation: None,
+            services: topology.services.values().map(ServiceState::new).collect(),
+            names: topology.services.keys().cloned().collect(),
+            hosts: vec![HostState::default(); instances.len()],
+            instances,
+            service_of,
+            commits: Vec::new(),
+            index: 0,
+            told: 0,
+            leaders: BTreeMap::new(),
+            elections: 0,
+            servers: vec![ServedEpochs::default(); topology.dns.servers.len()],
+            reached: Vec::new(),
+            window: topology.timing.failover_window,
+            lawful_clocks: true,
+            acknowledged: 0,
+            newest: None,
+            newest_read: None,
+            gap: Duration::ZERO,
+            counting_from: None,
+        }
+    }
+
+    /// The first thing that must not be.
+    #[must_use]
+    pub fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
+    /// It must not be.
+    pub fn violate(&mut self, text: &str) {
+        self.violation.get_or_insert_with(|| text.to_owned());
+    }
+
+    /// What is known of a service's replicated state.
+    #[must_use]
+    pub fn service(&self, index: usize) -> Option<&ServiceState> {
+        self.services.get(index)
+    }
+
+    /// What is known of a machine.
+    #[must_use]
+    pub fn host(&self, index: usize) -> Option<&HostState> {
+        self.hosts.get(index)
+    }
+
+    /// How many promotions there were, over all services.
+    #[must_use]
+    pub fn promotions(&self) -> u32 {
+        self.services.iter().map(|service| service.promotions).sum()
+    }
+
+    /// How often a leader was elected.
+    #[must_use]
+    pub const fn elections(&self) -> u32 {
+        self.elections
+    }
+
+    /// How many commits clients were told of.
+    #[must_use]
+    pub const fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// When the newest commit that a client was told of had begun, and when it was told.
+    #[must_use]
+    pub const fn newest_write(&self) -> Option<(At, At)> {
+        self.newest
+    }
+
+    /// The same for reads.
+    #[must_use]
+    pub const fn newest_read(&self) -> Option<(At, At)> {
+        self.newest_read
+    }
+
+    /// The longest time between two acknowledged commits since [`Oracle::count_from`].
+    #[must_use]
+    pub fn gap(&self, now: At) -> Duration {
+        let from = self.counting_from.unwrap_or_default();
+        let last = self.newest.map_or(from, |(_, told)| told.max(from));
+        self.gap.max(now.since(last))
+    }
+
+    /// Gaps, elections and promotions are counted from here on.
+    pub fn count_from(&mut self, now: At) {
+        self.counting_from = Some(now);
+        self.gap = Duration::ZERO;
+        self.elections = 0;
+        for service in &mut self.services {
+            service.promotions = 0;
+        }
+    }
+
+    pub(crate) fn client_acknowledged(&mut self, began: At, now: At) {
+        let from = self.counting_from.unwrap_or_default();
+        let last = self.newest.map_or(from, |(_, told)| told.max(from));
+        self.gap = self.gap.max(now.since(last));
+        if self.newest.is_none_or(|(known, _)| began >= known) {
+            self.newest = Some((began, now));
+        }
+    }
+
+    pub(crate) fn client_read(&mut self, began: At, now: At) {
+        if self.newest_read.is_none_or(|(known, _)| began >= known) {
+            self.newest_read = Some((began, now));
+        }
+    }
+
+    pub(crate) fn elected(&mut self, voter: u8, term: u64) {
+        self.elections += 1;
+        let known = *self.leaders.entry(term).or_insert(voter);
+        if known != voter {
+            self.violate(&format!("I-19: two leaders in term {term}"));
+        }
+    }
+
+    pub(crate) fn voter_stopped(&mut self, _voter: u8, reason: &str) {
+        if reason.contains("cannot be read by this version") {
+            self.violate(&format!("I-27: {reason}"));
+        }
+    }
+
+    pub(crate) fn operator_asks(&mut self, request: &Request, now: At) {
+        if let Request::Resume { service, .. } | Request::Failover { service, .. } = request {
+            let index = self.names.iter().position(|name| name == service);
+            if let Some(state) = index.and_then(|index| self.services.get_mut(index)) {
+                state.resumed_at = Some(now);
+            }
+        }
+    }
+
+    /// A name server serves a zone.
+    pub(crate) fn served(&mut self, server: u8, zone: &Zone, restarted: bool) {
+        let Some(known) = self.servers.get_mut(usize::from(server)) else { return };
+        let mut wrong = None;
+        if zone.version < known.version {
+            let how = if restarted { "after a restart " } else { "" };
+            wrong = Some(format!(
+                "I-29: name server {server} {how}went back from zone {} to {}",
+                known.version, zone.version
+            ));
+        }
+        known.version = zone.version;
+        for (service, epoch) in &zone.epochs {
+            let before = known.epochs.insert(service.clone(), *epoch);
+            if before.is_some_and(|before| before > *epoch) {
+                wrong = Some(format!("I-29: name server {server} went back to epoch {epoch}"));
+            }
+        }
+        for (index, name) in self.names.iter().enumerate() {
+            let Some(state) = self.services.get(index) else { continue };
+            let data = zone.records.get(&state.writable).map(Vec::as_slice).unwrap_or_default();
+            let addresses = data.iter().filter(|data| matches!(data, Data::Address(_))).count();
+            let before = known.writable.insert(name.clone(), addresses).unwrap_or(0);
+            if addresses > 1 || (before > 0 && addresses == 0) {
+                wrong = Some(format!("I-29: name server {server} gives {addresses} addresses"));
+            }
+        }
+        if let Some(text) = wrong {
+            self.violate(&text);
+        }
+    }
+
+    pub(crate) fn name_server_wiped(&mut self, server: u8) {
+        if let Some(known) = self.servers.get_mut(usize::from(server)) {
+            *known = ServedEpochs::default();
+        }
+    }
+
+    /// Something was done to a machine that bends what may be demanded of it.
+    pub(crate) fn faulted(&mut self, host: u8, fault: &HostFault) {
+        let Some(state) = self.hosts.get_mut(usize::from(host)) else { return };
+        match fault {
+            HostFault::EmptySetting => state.overruled = true,
+            HostFault::Pause(Part::Agent | Part::Guard | Part::All) => state.was_frozen = true,
+            HostFault::CrashAgent | HostFault::CrashGuard => state.was_frozen = true,
+            HostFault::ClockRate(_) => self.lawful_clocks = false,
+            HostFault::CrashPostgres
+            | HostFault::StartAgent
+            | HostFault::Pause(_)
+            | HostFault::Resume(_)
+            | HostFault::SlowDisk(_)
+            | HostFault::FillDisk
+            | HostFault::DiskFreed
+            | HostFault::CancelWaits
+            | HostFault::Impostor { .. }
+            | HostFault::StallCheckpointer(_)
+            | HostFault::LocalSession { .. }
+            | HostFault::LongQuery(_)
+            | HostFault::SlowReplay(_)
+            | HostFault::LoseFlushed(_)
+            | HostFault::ClockJump(_)
+            | HostFault::Wipe => {}
+        }
+    }
+
+    pub(crate) fn wiped(&mut self, host: u8) {
+        if let Some(state) = self.hosts.get_mut(usize::from(host)) {
+            *state = HostState::default();
+        }
+    }
+
+    pub(crate) fn reached(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.reached.iter().copied()
+    }
+
+    fn reach(&mut self, name: &'static str) {
+        self.reached.push(name);
+    }
+
+    fn name(&self, host: usize) -> &str {
+        self.instances.get(host).map_or("?", InstanceId::as_str)
+    }
+}

@@ -1,0 +1,271 @@
+//! The replicated state as the judge sees it: copied from whoever has applied the most.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use failover::cluster::{Cluster, Service, Step, Trigger};
+use failover::ids::{Epoch, InstanceId, Lsn};
+use failover::topology::ServiceSpec;
+
+use super::Oracle;
+use crate::clock::At;
+use crate::world::Machine;
+
+/// One service.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    /// The writable name.
+    pub writable: String,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Who holds it, as a machine.
+    pub primary: Option<usize>,
+    /// N of the recorded rule, as bits.
+    pub rule: u64,
+    /// W of it.
+    pub required: u32,
+    /// The step of the open transition.
+    pub step: Option<Step>,
+    /// The published epoch.
+    pub published: Option<Epoch>,
+    /// How many doubts are open.
+    pub doubts: usize,
+    /// The holder of each epoch.
+    pub grants: BTreeMap<Epoch, usize>,
+    /// Epochs whose marker is durable.
+    pub proven: BTreeSet<Epoch>,
+    /// The newest epoch in which clients were admitted to a writable instance, and when first.
+    pub admitted: Option<(Epoch, At)>,
+    /// Where those stood who had sealed the epoch before, when the present one was chosen.
+    pub examined: Vec<(usize, Lsn)>,
+    /// Promotions so far.
+    pub promotions: u32,
+    /// Commits that no later primary may lack.
+    pub must: Vec<u64>,
+    pub(crate) unacknowledged: bool,
+    pub(crate) auto_at: Option<At>,
+    pub(crate) resumed_at: Option<At>,
+}
+
+impl ServiceState {
+    pub(super) fn new(spec: &ServiceSpec) -> Self {
+        Self {
+            writable: spec.writable.clone(),
+            epoch: Epoch(0),
+            primary: None,
+            rule: 0,
+            required: 0,
+            step: None,
+            published: None,
+            doubts: 0,
+            grants: BTreeMap::new(),
+            proven: BTreeSet::new(),
+            admitted: None,
+            examined: Vec::new(),
+            promotions: 0,
+            must: Vec::new(),
+            unacknowledged: false,
+            auto_at: None,
+            resumed_at: None,
+        }
+    }
+}
+
+impl Oracle {
+    /// A voter has applied entries up to `index`. What is new is put into words.
+    pub(crate) fn applied(
+        &mut self,
+        index: u64,
+        cluster: &Cluster,
+        machines: &[Machine],
+        now: At,
+    ) -> Vec<String> {
+        self.reached.clear();
+        if index <= self.index {
+            return Vec::new();
+        }
+        self.index = index;
+        for position in 0..self.services.len() {
+            let Some(service) = cluster.services.get(&self.names[position]) else { continue };
+            if let Err(text) = self.follow(position, service, machines, now) {
+                self.violate(&text);
+            }
+        }
+        self.tell(cluster)
+    }
+
+    fn tell(&mut self, cluster: &Cluster) -> Vec<String> {
+        let known = self.told;
+        let news = cluster.history.iter().rev().take_while(|entry| entry.revision.0 > known);
+        let mut lines: Vec<String> = news
+            .map(|entry| match &entry.service {
+                Some(service) => format!("{service}: {}", entry.text),
+                None => entry.text.clone(),
+            })
+            .collect();
+        lines.reverse();
+        self.told = cluster.revision.0;
+        lines
+    }
+
+    fn index_of(&self, instance: &InstanceId) -> Option<usize> {
+        self.instances.iter().position(|other| other == instance)
+    }
+
+    fn follow(
+        &mut self,
+        position: usize,
+        service: &Service,
+        machines: &[Machine],
+        now: At,
+    ) -> Result<(), String> {
+        let primary = service.primary.as_ref().and_then(|id| self.index_of(id));
+        let rule = service.rule.instances.iter().filter_map(|id| self.index_of(id));
+        let rule = rule.fold(0_u64, |bits, host| bits | 1 << host);
+        let before = self.services[position].clone_small();
+        if service.epoch != before.epoch {
+            self.epoch_moved(position, (service.epoch, primary), machines)?;
+        } else if primary != before.primary {
+            return Err(format!("I-04: epoch {} has two primaries", service.epoch));
+        }
+        self.auto_failovers(position, service, now)?;
+        self.name_moved(position, service)?;
+        let step = service.step();
+        if step != before.step {
+            self.reach(step.map_or("step: done", step_name));
+        }
+        if rule != before.rule {
+            self.reach("rule: recorded");
+        }
+        let state = &mut self.services[position];
+        state.epoch = service.epoch;
+        state.primary = primary;
+        state.rule = rule;
+        state.required = service.rule.required;
+        state.step = step;
+        state.doubts = service.doubts.len();
+        Ok(())
+    }
+
+    fn epoch_moved(
+        &mut self,
+        position: usize,
+        (epoch, primary): (Epoch, Option<usize>),
+        machines: &[Machine],
+    ) -> Result<(), String> {
+        let state = &self.services[position];
+        if epoch != state.epoch.next() {
+            return Err(format!("I-04: from epoch {} to epoch {epoch}", state.epoch));
+        }
+        let Some(chosen) = primary else {
+            return Err(format!("I-04: epoch {epoch} has no primary"));
+        };
+        let old = state.epoch;
+        let sealed: Vec<(usize, Lsn)> = (0..self.hosts.len())
+            .filter(|host| state.rule & (1 << host) != 0)
+            .filter(|host| machines[*host].host.pledge().sealed >= old)
+            .filter_map(|host| {
+                let (epoch, at) = self.hosts[host].sealed_at?;
+                (epoch == old).then_some((host, at))
+            })
+            .collect();
+        let size = state.rule.count_ones();
+        let required = state.required;
+        let returned = state.primary == Some(chosen);
+        let needed = size.saturating_sub(required) + 1;
+        let count = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
+        if old.0 > 0 && !returned && (required == 0 || count < needed) {
+            return Err(format!(
+                "I-06: epoch {epoch} was granted with {count} of {size} sealed, {needed} needed"
+            ));
+        }
+        if returned {
+            self.reach("return to the former primary");
+        }
+        let state = &mut self.services[position];
+        state.grants.insert(epoch, chosen);
+        state.examined = if returned { Vec::new() } else { sealed };
+        Ok(())
+    }
+
+    /// I-25.
+    fn auto_failovers(
+        &mut self,
+        position: usize,
+        service: &Service,
+        now: At,
+    ) -> Result<(), String> {
+        let window = self.window;
+        let trigger = service.transition.as_ref().map(|transition| transition.trigger);
+        let state = &mut self.services[position];
+        let began = state.step.is_none() && service.step().is_some();
+        let barred = state.unacknowledged
+            && state.auto_at.is_some_and(|at| {
+                now.since(at) < window.mul_f64(0.8)
+                    && state.resumed_at.is_none_or(|resumed| resumed < at)
+            });
+        if service.unacknowledged.is_some() && !state.unacknowledged {
+            state.auto_at = Some(now);
+        }
+        state.unacknowledged = service.unacknowledged.is_some();
+        if !began {
+            return Ok(());
+        }
+        self.reach(match trigger {
+            Some(Trigger::Bootstrap) => "began: bootstrap",
+            Some(Trigger::PrimaryLost) => "began: primary lost",
+            Some(Trigger::Switchover) => "began: switchover",
+            Some(Trigger::Failover) => "began: failover asked for",
+            None => "began: nothing",
+        });
+        if trigger == Some(Trigger::PrimaryLost) && barred && window > Duration::ZERO {
+            return Err("I-25: a second automatic failover within the window".into());
+        }
+        Ok(())
+    }
+
+    fn name_moved(&mut self, position: usize, service: &Service) -> Result<(), String> {
+        let published = service.published.as_ref().map(|published| published.epoch);
+        let state = &mut self.services[position];
+        if published == state.published {
+            return Ok(());
+        }
+        let Some(epoch) = published else {
+            return Err("I-29: the writable name points at nobody any more".into());
+        };
+        if state.published.is_some_and(|before| before > epoch) {
+            return Err(format!("I-29: the name went back to epoch {epoch}"));
+        }
+        if !state.proven.contains(&epoch) {
+            return Err(format!("I-30: the name moved to epoch {epoch} before its marker"));
+        }
+        state.published = published;
+        Ok(())
+    }
+}
+
+/// The few fields that are compared.
+struct Small {
+    epoch: Epoch,
+    primary: Option<usize>,
+    rule: u64,
+    step: Option<Step>,
+}
+
+impl ServiceState {
+    const fn clone_small(&self) -> Small {
+        Small { epoch: self.epoch, primary: self.primary, rule: self.rule, step: self.step }
+    }
+}
+
+const fn step_name(step: Step) -> &'static str {
+    match step {
+        Step::Quiesce => "step: quiesce",
+        Step::CatchUp => "step: catch-up",
+        Step::Seal => "step: seal",
+        Step::Promote => "step: promote",
+        Step::Prove => "step: prove",
+        Step::Redirect => "step: redirect",
+        Step::Verify => "step: verify",
+    }
+}

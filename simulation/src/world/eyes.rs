@@ -1,0 +1,214 @@
+//! A voter's own eyes, as `orchestrator::observe` has them: knocks at ports, questions to name
+//! servers.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use failover::ids::InstanceId;
+use failover::report::{Knock, NameServerAnswer, Observation, Port};
+use failover::zone::Data;
+use orchestrator::routes::Question;
+
+use super::parts::{Body, Door, Looker};
+use super::{Event, World};
+use crate::network::Plane;
+use crate::voter::Look;
+
+/// How long a port may take to answer.
+const KNOCK: u64 = 500_000;
+/// How soon an instance whose agent is gone and whose PostgreSQL is not is looked at again.
+const AGAIN: u64 = 50_000;
+/// How many times.
+const TIMES: u8 = 40;
+/// How long a name server may take to answer.
+const PATIENCE: u64 = 300_000;
+/// How often name servers are asked while a transition waits for them.
+const URGENT: Duration = Duration::from_millis(20);
+/// How often otherwise.
+const QUIET: Duration = Duration::from_secs(5);
+
+impl World {
+    /// The place among the machines of an instance.
+    pub(crate) fn host_index(&self, instance: &InstanceId) -> Option<u8> {
+        let index = self.instances.iter().position(|other| other == instance)?;
+        u8::try_from(index).ok()
+    }
+
+    /// Has a voter look at an instance, if that is a primary and it does not already.
+    pub(crate) fn look_at(&mut self, voter: u8, instance: &InstanceId) {
+        let Some(host) = self.host_index(instance) else { return };
+        let id = u32::try_from(self.dice.roll(1 << 31)).unwrap_or(0);
+        let Some(process) = &mut self.voters[usize::from(voter)].process else { return };
+        let busy = process.looks.iter().any(|look| look.host == host);
+        if busy || !process.knows_primary(instance) {
+            return;
+        }
+        process.looks.push(Look { host, id, attempt: 0, second: false });
+        self.coverage.hit("voter: looks");
+        self.knock(voter, id);
+    }
+
+    fn knock(&mut self, voter: u8, id: u32) {
+        let run = self.voters[usize::from(voter)].run;
+        let from = self.voters[usize::from(voter)].place;
+        let Some(process) = &self.voters[usize::from(voter)].process else { return };
+        let Some(look) = process.looks.iter().find(|look| look.id == id).copied() else { return };
+        let to = self.machines[usize::from(look.host)].place;
+        let port = if look.second { Door::Postgres } else { Door::Agent };
+        let asker = Looker::Voter { voter, run, id, second: look.second };
+        self.send(Plane::Health, from, to, Body::Syn { host: look.host, port, asker });
+        let late = Event::Eye { voter, run, id, second: look.second };
+        self.queue.push(self.now.after(KNOCK), late);
+    }
+
+    pub(crate) fn unseen(&mut self, voter: u8, run: u32, id: u32, second: bool) {
+        self.seen(voter, run, id, second, Port::Silent);
+    }
+
+    /// A port answered, or did not.
+    pub(crate) fn seen(&mut self, voter: u8, run: u32, id: u32, second: bool, port: Port) {
+        let machine = &mut self.voters[usize::from(voter)];
+        if machine.run != run {
+            return;
+        }
+        let Some(process) = &mut machine.process else { return };
+        let same = |look: &&mut Look| look.id == id && look.second == second;
+        let Some(look) = process.looks.iter_mut().find(same) else { return };
+        if !second && port == Port::Refused {
+            look.second = true;
+            self.knock(voter, id);
+            return;
+        }
+        let (agent, postgres) = if second { (Port::Refused, port) } else { (port, Port::Silent) };
+        let (host, attempt) = (look.host, look.attempt);
+        look.attempt += 1;
+        look.second = false;
+        let bit = 1 << host;
+        let news = agent != Port::Open || process.seen_open & bit == 0;
+        if agent == Port::Open {
+            process.seen_open |= bit;
+        } else {
+            process.seen_open &= !bit;
+        }
+        let ends = agent != Port::Refused || postgres == Port::Refused || attempt + 1 >= TIMES;
+        if ends {
+            process.looks.retain(|look| look.id != id);
+        } else {
+            self.queue.push(self.now.after(AGAIN), Event::EyeAgain { voter, run, id });
+        }
+        if news {
+            let place = self.voters[usize::from(voter)].place;
+            let knock = Knock {
+                target: self.instances[usize::from(host)].clone(),
+                from: self.sites[usize::from(place)].clone(),
+                agent,
+                postgres,
+                age: Duration::ZERO,
+            };
+            self.route(voter, None, Question::Observed(Observation::Knocked(knock)));
+        }
+    }
+
+    pub(crate) fn look_again(&mut self, voter: u8, run: u32, id: u32) {
+        if self.voters[usize::from(voter)].run == run {
+            self.knock(voter, id);
+        }
+    }
+
+    /// As leader, asks name servers when it is time; called at every tick.
+    pub(crate) fn ask_name_servers(&mut self, voter: u8) {
+        let machine = &mut self.voters[usize::from(voter)];
+        let now = machine.clock.moment(self.now);
+        let Some(process) = &mut machine.process else { return };
+        if !process.standing.leads || now < process.ask_at {
+            return;
+        }
+        let pause = if process.projection.redirecting { URGENT } else { QUIET };
+        process.ask_at = now.after(pause);
+        self.ask_each(voter);
+    }
+
+    /// The same when something has changed.
+    pub(crate) fn ask_name_servers_now(&mut self, voter: u8) {
+        let machine = &mut self.voters[usize::from(voter)];
+        let now = machine.clock.moment(self.now);
+        if let Some(process) = &mut machine.process {
+            process.ask_at = now;
+            self.ask_name_servers(voter);
+        }
+    }
+
+    fn ask_each(&mut self, voter: u8) {
+        let from = self.voters[usize::from(voter)].place;
+        let run = self.voters[usize::from(voter)].run;
+        for server in 0..u8::try_from(self.servers.len()).unwrap_or(0) {
+            let Some(process) = &mut self.voters[usize::from(voter)].process else { return };
+            let bit = 1 << server;
+            if process.asking & bit != 0 {
+                continue;
+            }
+            process.asking |= bit;
+            let to = self.servers[usize::from(server)].place;
+            self.send(Plane::Dns, from, to, Body::Ask { server, voter, run });
+            let late = Event::Unasked { voter, run, server };
+            self.queue.push(self.now.after(PATIENCE), late);
+        }
+    }
+
+    pub(crate) fn unasked(&mut self, voter: u8, run: u32, server: u8) {
+        self.asked(voter, run, server, NameServerAnswer::Silent);
+    }
+
+    /// A name server answered, or did not.
+    pub(crate) fn asked(&mut self, voter: u8, run: u32, server: u8, answer: NameServerAnswer) {
+        let machine = &mut self.voters[usize::from(voter)];
+        if machine.run != run {
+            return;
+        }
+        let Some(process) = &mut machine.process else { return };
+        let bit = 1 << server;
+        if process.asking & bit == 0 {
+            return;
+        }
+        process.asking &= !bit;
+        let urgent = process.projection.redirecting && process.standing.leads;
+        let Some((id, _)) = self.topology.dns.servers.iter().nth(usize::from(server)) else {
+            return;
+        };
+        let observation = Observation::Asked { server: id.clone(), answer };
+        self.route(voter, None, Question::Observed(observation));
+        if urgent {
+            // Asked again all the time while a transition waits for it.
+            let machine = &mut self.voters[usize::from(voter)];
+            let now = machine.clock.moment(self.now);
+            if let Some(process) = &mut machine.process {
+                process.ask_at = process.ask_at.min(now);
+                self.ask_name_servers(voter);
+            }
+        }
+    }
+
+    /// What a name server answers to a voter's question.
+    pub(crate) fn serves(&self, server: u8) -> NameServerAnswer {
+        let served = self.servers[usize::from(server)].served.as_ref();
+        let Some(zone) = served else { return NameServerAnswer::Silent };
+        let writable = self
+            .topology
+            .services
+            .iter()
+            .filter(|(id, _)| zone.epochs.contains_key(*id))
+            .map(|(id, spec)| (id.clone(), addresses(zone, &spec.writable)))
+            .collect();
+        NameServerAnswer::Serves { version: zone.version, writable }
+    }
+}
+
+/// The addresses that a zone gives a name.
+pub(crate) fn addresses(zone: &failover::zone::Zone, name: &str) -> Vec<IpAddr> {
+    let data = zone.records.get(name).map(Vec::as_slice).unwrap_or_default();
+    let address = |data: &Data| match data {
+        Data::Address(address) => Some(*address),
+        Data::Alias(_) | Data::Service { .. } | Data::Text(_) => None,
+    };
+    data.iter().filter_map(address).collect()
+}

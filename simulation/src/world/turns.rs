@@ -1,0 +1,262 @@
+//! A voter's loop, as `orchestrator::run` has it: one input, its outputs in their order, and what
+//! follows a write leaves only when the write is on disk.
+
+use std::collections::BTreeMap;
+
+use failover::ids::VoterId;
+use orchestrator::message::Envelope;
+use orchestrator::projection::Projection;
+use orchestrator::replica::{Input, Output};
+
+use super::parts::Body;
+use super::{Event, World};
+use crate::network::Plane;
+use crate::voter::{Inbound, RETRY_DISK, Voter};
+
+/// What a flush takes, in microseconds: at the least, at the most.
+const FLUSH: (u64, u64) = (200, 2_500);
+
+impl World {
+    pub(crate) fn start_voter(&mut self, index: usize) {
+        let voter = &mut self.voters[index];
+        if !voter.powered || voter.process.is_some() {
+            return;
+        }
+        voter.start(&self.common, &self.logger, self.now);
+        let (index, run) = (u8::try_from(index).unwrap_or(u8::MAX), voter.run);
+        let first = self.dice.roll(100_000);
+        self.queue.push(self.now.after(first), Event::Tick { voter: index, run });
+    }
+
+    pub(crate) fn tick(&mut self, index: u8, run: u32) {
+        let voter = &mut self.voters[usize::from(index)];
+        if voter.run != run || voter.process.is_none() {
+            return;
+        }
+        let now = voter.clock.moment(self.now);
+        let next = voter.clock.at(now.after(Voter::tick_every(&self.common)));
+        self.queue.push(next, Event::Tick { voter: index, run });
+        if voter.paused {
+            return;
+        }
+        self.retry_disk(index);
+        self.expire_polls(index);
+        self.ask_name_servers(index);
+        let voter = &mut self.voters[usize::from(index)];
+        let clocks = voter.clocks(self.now);
+        let Some(process) = &mut voter.process else { return };
+        if process.is_idle() {
+            process.outputs.extend(process.replica.step(Input::Tick, clocks));
+            self.carry_out(index);
+        } else {
+            process.tick_missed = true;
+        }
+    }
+
+    /// Puts an input before a voter: now, or when it is done with the one before.
+    pub(crate) fn voter_input(&mut self, index: u8, inbound: Inbound) {
+        let voter = &mut self.voters[usize::from(index)];
+        let (clocks, paused) = (voter.clocks(self.now), voter.paused);
+        let Some(process) = &mut voter.process else { return };
+        if paused || !process.is_idle() {
+            process.enqueue(inbound);
+            return;
+        }
+        process.take(inbound, clocks);
+        self.carry_out(index);
+    }
+
+    /// What was being written is on disk.
+    pub(crate) fn synced(&mut self, index: u8, run: u32) {
+        let voter = &mut self.voters[usize::from(index)];
+        if voter.run != run {
+            return;
+        }
+        let Some(process) = &mut voter.process else { return };
+        let Some(batch) = process.writing.take() else { return };
+        if voter.disk.full {
+            self.disk_failed(index);
+            return;
+        }
+        voter.disk.write(*batch);
+        if !voter.paused {
+            self.carry_out(index);
+        }
+    }
+
+    /// Carries outputs out up to the next write; when there are none left, the next input.
+    pub(crate) fn carry_out(&mut self, index: u8) {
+        loop {
+            if !self.carry_out_some(index) {
+                return;
+            }
+            self.publish(index);
+            let voter = &mut self.voters[usize::from(index)];
+            let clocks = voter.clocks(self.now);
+            let Some(process) = &mut voter.process else { return };
+            if voter.paused {
+                return;
+            }
+            if process.tick_missed {
+                process.tick_missed = false;
+                process.outputs.extend(process.replica.step(Input::Tick, clocks));
+            } else if let Some(inbound) = process.inbox.pop_front() {
+                process.take(inbound, clocks);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// `false`: it waits for its disk, or is gone.
+    fn carry_out_some(&mut self, index: u8) -> bool {
+        let mut post: BTreeMap<VoterId, Envelope> = BTreeMap::new();
+        loop {
+            let voter = &mut self.voters[usize::from(index)];
+            let Some(process) = &mut voter.process else { return false };
+            let Some(output) = process.outputs.pop_front() else { break };
+            if self.trap.is_some() && self.sprung_by(index, &output) {
+                return false;
+            }
+            let voter = &mut self.voters[usize::from(index)];
+            let Some(process) = &mut voter.process else { return false };
+            match output {
+                Output::Send { to, message } => {
+                    let replica = &process.replica;
+                    let envelope = post.entry(to).or_insert_with(|| replica.envelope(to));
+                    envelope.messages.push(*message);
+                }
+                Output::Persist(batch) => {
+                    process.writing = Some(batch);
+                    let run = voter.run;
+                    let (low, high) = FLUSH;
+                    let slow = voter.disk.slow;
+                    let at = self.now.after(self.dice.between(low, high)).plus(slow);
+                    self.queue.push(at, Event::Synced { voter: index, run });
+                    self.deliver(index, post);
+                    return false;
+                }
+                Output::Reply { token, reply } => {
+                    if let Some(asker) = process.pending.remove(&token) {
+                        self.reply(index, asker, reply);
+                    }
+                }
+                Output::Applied(_) => process.changed = true,
+                Output::Look(instance) => {
+                    let peers = process.replica.peers();
+                    for (peer, _) in peers {
+                        let replica = &process.replica;
+                        let envelope = post.entry(peer).or_insert_with(|| replica.envelope(peer));
+                        envelope.look.push(instance.clone());
+                    }
+                    self.look_at(index, &instance);
+                }
+                Output::Stop(reason) => {
+                    self.say(|| format!("voter {index} stops acting: {reason}"));
+                    self.oracle.voter_stopped(index, &reason);
+                }
+            }
+        }
+        self.deliver(index, post);
+        true
+    }
+
+    fn deliver(&mut self, index: u8, post: BTreeMap<VoterId, Envelope>) {
+        let from = self.voters[usize::from(index)].place;
+        for (to, envelope) in post {
+            let Some(voter) = self.voter_index(to) else { continue };
+            let place = self.voters[usize::from(voter)].place;
+            let envelope = Box::new(envelope);
+            self.send(Plane::Raft, from, place, Body::Peer { voter, sender: index, envelope });
+        }
+    }
+
+    /// After an input: what others may know of this voter, and what the change of state means.
+    fn publish(&mut self, index: u8) {
+        let voter = &mut self.voters[usize::from(index)];
+        let Some(process) = &mut voter.process else { return };
+        let standing = process.stands();
+        let led = !process.standing.leads && standing.leads;
+        let term = process.replica.term();
+        process.standing = standing;
+        if process.changed {
+            process.changed = false;
+            process.projection = Projection::of(process.replica.cluster());
+            process.zone = process.projection.zone.clone();
+            self.applied(index);
+            self.answer_polls(index);
+            self.ask_name_servers_now(index);
+        }
+        if led {
+            let name = self.voters[usize::from(index)].name.clone();
+            self.say(|| format!("{name} leads"));
+            self.coverage.hit("raft: elected");
+            self.oracle.elected(index, term);
+            self.ask_name_servers_now(index);
+        }
+    }
+
+    fn applied(&mut self, index: u8) {
+        let voters = &self.voters;
+        let Some(process) = &voters[usize::from(index)].process else { return };
+        let (place, cluster) = (process.replica.applied(), process.replica.cluster());
+        for (other, voter) in voters.iter().enumerate() {
+            let Some(process) = voter.process.as_ref().filter(|_| other != usize::from(index))
+            else {
+                continue;
+            };
+            let same = process.replica.applied() == place;
+            if same && process.replica.cluster() != cluster {
+                let text = format!("I-19: two states at entry {}", place.index);
+                self.oracle.violate(&text);
+            }
+            let index = process.replica.applied().index;
+            if index == place.index && process.replica.applied().term != place.term {
+                let text = format!("I-19: two entries at {}", place.index);
+                self.oracle.violate(&text);
+            }
+        }
+        let news = self.oracle.applied(place.index, cluster, &self.machines, self.now);
+        for text in news {
+            self.say(|| text);
+        }
+        self.coverage.applied(&self.oracle);
+    }
+
+    /// Nothing more is said that rests on what is not on disk.
+    fn disk_failed(&mut self, index: u8) {
+        let reason = "the disk failed: no space left on device";
+        self.coverage.hit("voter: disk failed");
+        self.say(|| format!("voter {index} stops acting: {reason}"));
+        let voter = &mut self.voters[usize::from(index)];
+        let now = voter.clock.moment(self.now);
+        let Some(process) = &mut voter.process else { return };
+        process.outputs.clear();
+        process.replica.stop(reason.into());
+        process.retry = Some(now.after(RETRY_DISK));
+        let waiting = process.drain(reason);
+        process.standing = process.stands();
+        for (asker, reply) in waiting {
+            self.reply(index, asker, reply);
+        }
+        if !self.voters[usize::from(index)].paused {
+            self.carry_out(index);
+        }
+    }
+
+    fn retry_disk(&mut self, index: u8) {
+        let voter = &mut self.voters[usize::from(index)];
+        let now = voter.clock.moment(self.now);
+        let due = voter.process.as_ref().and_then(|process| process.retry);
+        if due.is_none_or(|at| now < at) {
+            return;
+        }
+        if voter.reopen(&self.common, &self.logger) {
+            self.coverage.hit("voter: acts again after its disk failed");
+            self.say(|| format!("voter {index} acts again"));
+            self.publish(index);
+        } else if let Some(process) = &mut voter.process {
+            process.retry = Some(now.after(RETRY_DISK));
+        }
+    }
+}
