@@ -47,7 +47,6 @@ CapabilityBoundingSet=
 fn unit(what: &str, places: &Places<'_>) -> String {
     format!(
         "[Unit]\nDescription=baton: {what} ({}, site {})\n\
-         Documentation=man:baton(1)\n\
          Wants=network-online.target\nAfter=network-online.target\n\
          # Never give up restarting.\nStartLimitIntervalSec=0\n\n[Service]\nType=exec\n",
         places.cluster, places.site
