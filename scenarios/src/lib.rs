@@ -12,5 +12,6 @@
 pub mod instance;
 pub mod lab;
 pub mod live;
+pub mod mutants;
 pub mod script;
 pub mod world;
