@@ -68,6 +68,8 @@ pub struct Instance {
     pub stream: Notify,
     /// Something changed that the orchestrator should hear.
     pub speak: Notify,
+    /// What is measured at leisure should be measured now.
+    pub measure: Notify,
     state: Mutex<State>,
     guard: Mutex<Option<Guard>>,
     guard_program: PathBuf,
@@ -118,6 +120,7 @@ impl Instance {
             look: Notify::new(),
             stream: Notify::new(),
             speak: Notify::new(),
+            measure: Notify::new(),
             state: Mutex::new(state),
             guard: Mutex::new(None),
             guard_program,

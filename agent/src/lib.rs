@@ -24,6 +24,7 @@ pub mod instance;
 pub mod knock;
 pub mod layout;
 pub mod listen;
+pub mod measure;
 pub mod perform;
 pub mod pledge;
 pub mod postgres;

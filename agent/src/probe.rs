@@ -24,7 +24,7 @@ select pg_is_in_recovery(),
 
 const STREAMS: &str = "
 select application_name, coalesce(usename, ''), state = 'streaming', flush_lsn::text, pid,
-       sync_priority
+       sync_priority, client_addr::text
   from pg_stat_replication";
 
 /// PostgreSQL as one probe saw it.
@@ -82,6 +82,8 @@ pub struct StreamFacts {
     pub pid: i32,
     /// Its place in the rule; 0: it is in none.
     pub priority: i32,
+    /// Its address; `None`: over the agent's own socket.
+    pub from: Option<String>,
 }
 
 /// A kept connection with the statements prepared.
@@ -166,5 +168,6 @@ fn stream(row: &Row) -> Result<StreamFacts, SqlError> {
         flushed: flushed.and_then(|text| text.parse().ok()).unwrap_or_default(),
         pid: row.try_get(4)?,
         priority: row.try_get::<_, Option<i32>>(5)?.unwrap_or(0),
+        from: row.try_get(6)?,
     })
 }

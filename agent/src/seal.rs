@@ -22,7 +22,7 @@ use crate::instance::{Instance, PerformError};
 use crate::settings::Dynamic;
 use crate::start::waiting;
 use crate::{history, identity, processes};
-use failover::position::Position;
+use failover::position::{Position, Replay, stands};
 use failover::{Epoch, Lsn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -31,8 +31,6 @@ use wire::clock::now;
 
 const BOUND: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(2);
-/// How often the startup process must have looked in vain.
-const LOOKS: u64 = 5;
 
 /// Seals this instance for an epoch.
 ///
@@ -111,57 +109,48 @@ select pg_last_wal_replay_lsn()::text || ' ' ||
        (select pid from pg_stat_activity where backend_type = 'startup') || ' ' ||
        coalesce((select wait_event from pg_stat_activity where backend_type = 'startup'), '-')";
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
-    replayed: Lsn,
-    received: Lsn,
-    startup: u32,
-    sleeps: bool,
-}
-
-fn place(text: &str) -> Option<Place> {
+/// One look, and the startup process.
+fn place(text: &str) -> Option<(Replay, u32)> {
     let mut words = text.split(' ');
-    Some(Place {
-        replayed: words.next()?.parse().ok()?,
-        received: words.next()?.parse().ok()?,
-        startup: words.next()?.parse().ok()?,
-        sleeps: words.next()? == "RecoveryRetrieveRetryInterval",
-    })
+    let (replayed, received) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let startup = words.next()?.parse().ok()?;
+    let sleeps = words.next()? == "RecoveryRetrieveRetryInterval";
+    Some((Replay { replayed, received: Some(received), sleeps }, startup))
 }
 
 /// Waits until replay has finished, and says where.
 async fn stand_still(instance: &Instance) -> Result<Position, PerformError> {
     let connection = instance.control().await?;
     let begun = now();
-    let mut seen: Option<Place> = None;
+    let mut seen: Option<Replay> = None;
     let (mut vain, mut wakes) = (0, 0);
     loop {
         if now().since(begun) > BOUND {
             return Err(PerformError::NotYet("replay has not finished yet".into()));
         }
         let text = connection.text(PLACE, BOUND).await?;
-        let Some(here) = text.as_deref().and_then(place) else {
+        let Some((here, startup)) = text.as_deref().and_then(place) else {
             tokio::time::sleep(STEP).await;
             continue;
         };
-        let unmoved = here.sleeps && seen == Some(here);
-        if unmoved && here.replayed >= here.received {
-            return position(instance, here.replayed);
-        }
-        if here.sleeps && here.replayed < here.received {
-            // Wake it, so that it looks at once; a wake that it slept through proves nothing.
-            let woken = switches(here.startup);
-            vain = if unmoved && woken > wakes { vain + 1 } else { 0 };
+        if here.sleeps && Some(here.replayed) < here.received {
+            // A wake that it slept through proves nothing.
+            let woken = switches(startup);
+            vain = if seen == Some(here) && woken > wakes { vain + 1 } else { 0 };
             wakes = woken;
-            if vain >= LOOKS {
-                return position(instance, here.replayed);
-            }
-            if let Ok(number) = i32::try_from(here.startup) {
+        } else {
+            vain = 0;
+        }
+        if let Some(lsn) = stands(seen.as_ref(), &here, vain) {
+            return position(instance, lsn);
+        }
+        if here.sleeps && Some(here.replayed) < here.received {
+            // Wake it, so that it looks at once.
+            if let Ok(number) = i32::try_from(startup) {
                 let _ = kill(Pid::from_raw(number), Signal::SIGHUP);
             }
             tokio::time::sleep(STEP * 4).await;
         } else {
-            vain = 0;
             tokio::time::sleep(STEP).await;
         }
         seen = Some(here);

@@ -3,6 +3,8 @@
 use crate::enforce;
 use crate::guard::client::Notice;
 use crate::instance::Instance;
+use crate::measure;
+use crate::probe::Facts;
 use crate::server_log::{self, Batch, Line};
 use crate::settings::{self, Dynamic};
 use failover::report::Severity;
@@ -29,6 +31,7 @@ pub async fn start(
     tasks.spawn(hear_log(Arc::clone(instance), batches));
     instance.attach().await.map_err(io::Error::other)?;
     tasks.spawn(probe(Arc::clone(instance)));
+    tasks.spawn(measure::measure(Arc::clone(instance)));
     Ok(tasks)
 }
 
@@ -148,21 +151,49 @@ fn is_impostor(role: &str, name: &str) -> bool {
 }
 
 fn judge_stream(instance: &Instance, pid: u32, role: &str, name: &str) {
-    if !is_impostor(role, name) {
-        return;
+    if is_impostor(role, name) {
+        end_stream(instance, pid, role, name);
     }
+}
+
+fn end_stream(instance: &Instance, pid: u32, role: &str, name: &str) {
     if let Ok(number) = i32::try_from(pid) {
         let _ = kill(Pid::from_raw(number), Signal::SIGTERM);
     }
     tracing::error!(pid, role, name, "a replication connection under another's name: ended");
-    let counted = Dynamic::load(&instance.layout).enforce.instances;
-    if counted.iter().any(|instance| instance.as_str().eq_ignore_ascii_case(name)) {
+    if measure::releases(&Dynamic::load(&instance.layout).enforce, name) {
         // In the moment before its end it may have released a commit in that name (F-14).
         doubt(instance, "an impostor streamed under a name of the rule");
     }
     let text = format!("{role} tried to stream as {name}: its connection was ended");
     instance.state().note("impostor", Severity::Warning, text);
     instance.speak.notify_one();
+}
+
+/// Two under one name and certificate: those from elsewhere are ended, where it can be told.
+fn judge_twins(instance: &Instance, facts: &Facts) {
+    let declared = instance.state().assignment.as_ref().map(|known| known.peers.clone());
+    let Some(declared) = declared.filter(|_| facts.streams.len() > 1) else { return };
+    match measure::twins(&facts.streams, &declared) {
+        None => {
+            let text = "two stream under one name from places where it was not declared";
+            instance.state().note("twin", Severity::Warning, text);
+        }
+        Some(strangers) => {
+            for stream in &facts.streams {
+                let pid = stream.pid.unsigned_abs();
+                if strangers.contains(&pid) {
+                    let from = stream.from.as_deref().unwrap_or("an unknown place");
+                    end_stream(
+                        instance,
+                        pid,
+                        &format!("{} from {from}", stream.role),
+                        &stream.name,
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// Probes once a heartbeat and whenever asked to.
@@ -209,6 +240,7 @@ async fn after_look(instance: &Arc<Instance>) {
         for stream in &facts.streams {
             judge_stream(instance, stream.pid.unsigned_abs(), &stream.role, &stream.name);
         }
+        judge_twins(instance, &facts);
         if !facts.recovery {
             record_doubt(instance);
         }

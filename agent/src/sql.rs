@@ -55,6 +55,14 @@ impl Access {
         Self { config }
     }
 
+    /// The same server, another database.
+    #[must_use]
+    pub fn of_database(&self, name: &str) -> Self {
+        let mut config = self.config.clone();
+        config.dbname(name);
+        Self { config }
+    }
+
     /// Connects; at most two seconds.
     ///
     /// # Errors

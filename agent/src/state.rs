@@ -9,7 +9,7 @@ use crate::probe::Facts;
 use crate::settings::Dynamic;
 use failover::checks::Checks;
 use failover::comply::{Configured, Divergence, Local};
-use failover::position::Position;
+use failover::position::{Position, reaches};
 use failover::report::{Down, Knock, Note, Proof, Receiver, Report, Server, Severity, Stream};
 use failover::{
     Assignment, Epoch, Generation, InstanceId, Lsn, Moment, Revision, ServiceId, SystemIdentifier,
@@ -167,6 +167,7 @@ impl State {
         self.proving = None;
         self.enforcing = None;
         self.waits = false;
+        self.checks = Checks::default();
         self.ends.clear();
     }
 
@@ -178,7 +179,7 @@ impl State {
             self.message = (receiver.stamp, self.looked.max(began.before(receiver.age)));
         }
         let (timeline, lsn) = if facts.recovery {
-            let lsn = facts.received.unwrap_or_default().max(facts.replayed);
+            let lsn = reaches(facts.received, facts.replayed);
             let streamed = facts.receiver.as_ref().map(|r| r.timeline).filter(|t| t.0 > 0);
             let timeline = streamed.or_else(|| history::timeline_at(&layout.data, lsn));
             (timeline.unwrap_or(facts.checkpoint), lsn)

@@ -135,11 +135,74 @@ fn i09_an_impostor_is_ended() {
             wait_for("the impostor's end", || impostor.try_wait().unwrap().is_some()).await;
             println!("{name} ended after {:?}", now().since(begun));
             end_of(&mut impostor);
-            assert!(a.instance.state().notes.contains_key("impostor"));
+            wait_for("the note", || a.instance.state().notes.contains_key("impostor")).await;
+            // In the moment before its end it may have released a commit.
+            wait_for("the doubt", || a.instance.report().doubt.is_some()).await;
+            a.instance.state().notes.remove("impostor");
         }
         let names: Vec<String> =
             a.instance.report().streams.iter().map(|s| s.instance.to_string()).collect();
         assert_eq!(names, ["b"]);
+    });
+}
+
+/// I-10, F-16: what makes sessions begin below the rule is found; and what a candidate needs is
+/// measured before it is needed.
+#[test]
+fn i10_what_lowers_durability_is_listed() {
+    play("i10_what_lowers_durability_is_listed", async {
+        let world = World::new(&["a", "b"]);
+        let (a, b) = world.pair().await;
+        let checks = |site: &Site| site.instance.report().checks;
+        wait_for("measured", || checks(&a).exposures.is_some() && checks(&b).floor.is_some()).await;
+        let clear = checks(&a).exposures.unwrap();
+        assert!(clear.is_clear(), "{clear:?}");
+        for statement in [
+            "create role careless",
+            "create role well",
+            "create database other",
+            "alter role careless set synchronous_commit = off",
+            "alter role well set synchronous_commit = remote_apply",
+            "alter database other set log_min_messages = 'fatal'",
+            "create unlogged table cache (n int)",
+            "create function quick() returns void language sql \
+             set synchronous_commit = local as 'select'",
+        ] {
+            a.begin(statement).await.task.await.unwrap();
+        }
+        a.instance.measure.notify_one();
+        wait_for("found", || checks(&a).exposures.is_some_and(|found| !found.is_clear())).await;
+        let found: Vec<String> = checks(&a)
+            .exposures
+            .unwrap()
+            .named
+            .iter()
+            .map(|e| format!("{}: {}", e.name, e.detail))
+            .collect();
+        println!("{found:#?}");
+        assert_eq!(
+            found,
+            [
+                "every role in database other: log_min_messages=fatal",
+                "role careless: synchronous_commit=off",
+                "postgres.quick(): synchronous_commit=local",
+                "postgres.cache: is not replicated, and empty after a failover",
+            ]
+        );
+        for site in [&a, &b] {
+            let checks = checks(site);
+            println!("{checks:?}");
+            let rewind = checks.rewind.unwrap();
+            assert!(rewind.hints && rewind.full_pages && rewind.granted);
+            assert!(checks.wal_free > Some(0) && checks.wal_need >= Some(2 << 30));
+            assert_eq!(checks.floor.unwrap().max_connections, 100);
+        }
+        a.sql("select pg_create_physical_replication_slot('left', true)").await;
+        a.sql("revoke execute on function pg_read_binary_file(text) from \"baton-b\"").await;
+        a.instance.measure.notify_one();
+        wait_for("the slot", || checks(&a).slots.iter().any(|s| s.name == "left" && !s.active))
+            .await;
+        assert!(!checks(&a).rewind.unwrap().granted);
     });
 }
 

@@ -342,34 +342,19 @@ fn record_rule(service: &mut Service, rule: &Rule) -> Option<String> {
     Some(format!("synchronous rule {}", quorum::describe(&service.rule)))
 }
 
-/// One doubt an epoch: a later one widens it. A position of another history, which no primary of
-/// one epoch can tell, leaves it open for a person to look at.
+/// One doubt an epoch: a later one widens it.
 fn doubt(
     service: &mut Service,
     event: &Event,
     (position, from, open): (&Position, Lsn, bool),
 ) -> Option<String> {
-    let floor = service.floor.as_ref();
-    let forgone = service.is_forgone(position.lsn);
     let new =
         Doubt { epoch: service.epoch, from, position: position.clone(), open, at: event.stamp.at };
     let text = format!("commits at {new} may have been acknowledged without the rule");
-    match service.doubts.iter_mut().find(|doubt| doubt.epoch == new.epoch) {
-        Some(known) => {
-            let forked = known.position.compare(position).is_none();
-            let mut wider = Doubt { open: open || forked, ..known.clone() };
-            if position.contains(&known.position) {
-                wider.position = new.position;
-            }
-            if wider == *known {
-                return None;
-            }
-            *known = wider;
-        }
-        None if forgone || (!open && floor.is_some_and(|floor| floor.contains(position))) => {
-            return None;
-        }
-        None => service.doubts.push(new),
+    let doubt = service.in_doubt_after(new)?;
+    match service.doubts.iter_mut().find(|known| known.epoch == doubt.epoch) {
+        Some(known) => *known = doubt,
+        None => service.doubts.push(doubt),
     }
     Some(text)
 }

@@ -18,6 +18,8 @@ pub struct Sealed {
     pub position: Position,
     /// Whether it is there to be promoted: heard lately, its server running.
     pub able: Result<(), String>,
+    /// What speaks against it, by name: among those that hold the same it comes after one without.
+    pub concerns: Vec<String>,
 }
 
 /// The outcome of an examination.
@@ -30,8 +32,8 @@ pub struct Choice {
 }
 
 /// Examines all sealed instances. The chosen one holds everything that any of them holds, and
-/// everything up to the floor and in doubt (I-05, I-12); among equals the target wins, then the site preferred, then
-/// the declared order.
+/// everything up to the floor and in doubt (I-05, I-12); among equals the target wins, then
+/// one without a concern, then the site preferred, then the declared order.
 #[must_use]
 pub fn choose(
     service: &Service,
@@ -48,8 +50,11 @@ pub fn choose(
             continue;
         }
         let better = chosen.as_ref().is_none_or(|best| {
-            rank(service, target, home.as_ref(), instance)
-                < rank(service, target, home.as_ref(), best)
+            let rank = |id: &InstanceId| {
+                let concerned = sealed.get(id).is_some_and(|sealed| !sealed.concerns.is_empty());
+                rank(service, target, (concerned, home.as_ref()), id)
+            };
+            rank(instance) < rank(best)
         });
         if better {
             chosen = Some(instance.clone());
@@ -63,7 +68,12 @@ pub fn choose(
             verdict: match (&chosen, verdicts.remove(instance)) {
                 (_, Some(reason)) => reason,
                 (Some(best), None) if best == instance => "chosen".to_string(),
-                (Some(best), None) => format!("as good as {best}, which is preferred"),
+                (Some(best), None) if candidate.concerns.is_empty() => {
+                    format!("as good as {best}, which is preferred")
+                }
+                (Some(best), None) => {
+                    format!("holds as much as {best}, but: {}", candidate.concerns.join(", "))
+                }
                 (None, None) => "not chosen".to_string(),
             },
         })
@@ -115,16 +125,18 @@ fn holds(candidate: &Sealed, doubt: &Doubt) -> bool {
     !doubt.open && candidate.position.contains(&doubt.position)
 }
 
-/// Lower is better: the target, then a site other than the lost primary's, then declared order.
+/// Lower is better: the target, then one without a concern, then a site other than the lost
+/// primary's, then declared order.
 fn rank(
     service: &Service,
     target: Option<&InstanceId>,
-    home: Option<&SiteId>,
+    (concerned, home): (bool, Option<&SiteId>),
     instance: &InstanceId,
-) -> (bool, bool, usize) {
+) -> (bool, bool, bool, usize) {
     let order = service.spec.preference.iter().position(|listed| listed == instance);
     (
         target != Some(instance),
+        concerned,
         service.site_of(instance) == home,
         order.unwrap_or(service.spec.preference.len()),
     )

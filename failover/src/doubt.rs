@@ -9,7 +9,7 @@
 //! What settles it: once W of the recorded N have flushed everything up to a position, every set
 //! of N - W + 1 holds one of them, which is all that an ordinary acknowledgement means too.
 
-use crate::cluster::Service;
+use crate::cluster::{Doubt, Service};
 use crate::decide::{Case, Finding, Opinion, finding};
 use crate::event::ServiceChange;
 use crate::ids::Lsn;
@@ -18,6 +18,7 @@ use crate::position::Position;
 use crate::quorum;
 use crate::report::{Report, Server, Severity};
 use crate::steady::can_seal;
+use crate::time::Timestamp;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -31,6 +32,24 @@ impl Service {
         let from = self.doubts.iter().map(|doubt| doubt.from).min()?;
         let to = self.doubts.iter().map(|doubt| doubt.position.lsn).max()?;
         Some((from, to, self.doubts.iter().any(|doubt| doubt.open)))
+    }
+
+    /// What the log says of an epoch's commits in doubt once `new` has been told; `None`: nothing
+    /// new. A position of another history, which no primary of one epoch can tell, leaves it open
+    /// for a person to look at.
+    pub(crate) fn in_doubt_after(&self, new: Doubt) -> Option<Doubt> {
+        let settled = |floor: &Position| floor.contains(&new.position);
+        let Some(known) = self.doubts.iter().find(|doubt| doubt.epoch == new.epoch) else {
+            let over = self.is_forgone(new.position.lsn)
+                || (!new.open && self.floor.as_ref().is_some_and(settled));
+            return (!over).then_some(new);
+        };
+        let forked = known.position.compare(&new.position).is_none();
+        let mut wider = Doubt { open: new.open || forked, ..known.clone() };
+        if new.position.contains(&known.position) {
+            wider.position = new.position;
+        }
+        (wider != *known).then_some(wider)
     }
 
     /// Whether a person gave up the commits of this epoch up to there.
@@ -60,8 +79,9 @@ pub(crate) fn record(case: &Case<'_>) -> Option<Opinion> {
         (Some(_), None) => false,
     };
     let position = place(service, report);
-    if news && (known.is_some() || !service.is_forgone(position.lsn)) {
-        return Some(doubted(service, report, position));
+    let told = Doubt { epoch: service.epoch, from: position.lsn, position, open, at: Timestamp(0) };
+    if news && service.in_doubt_after(told.clone()).is_some() {
+        return Some(doubted(service, report, told.position));
     }
     settle(service, report)
 }

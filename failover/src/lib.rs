@@ -12,6 +12,7 @@ pub mod comply;
 pub mod decide;
 mod doubt;
 pub mod event;
+pub mod fitness;
 pub mod ids;
 pub mod lease;
 pub mod lost;

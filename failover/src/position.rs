@@ -61,6 +61,39 @@ impl Position {
     }
 }
 
+/// How far a standby's log reaches: what it received counts only from the start of a segment on
+/// after a restart, and is nothing where it has not streamed since (F-20). So it is the further of
+/// the two.
+#[must_use]
+pub fn reaches(received: Option<Lsn>, replayed: Lsn) -> Lsn {
+    received.unwrap_or_default().max(replayed)
+}
+
+/// One look at the replay of a standby whose receiver is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Up to where it has replayed.
+    pub replayed: Lsn,
+    /// Up to where it received, as far as it remembers.
+    pub received: Option<Lsn>,
+    /// It sleeps, and would look again by itself only later.
+    pub sleeps: bool,
+}
+
+/// How often replay must have looked in vain for the rest of a record.
+pub const LOOKS: u32 = 5;
+
+/// Where a standby stands for good, once two looks show that its replay has ended. Everything
+/// received is replayed; or what is left is the beginning of a record, for which it has looked in
+/// vain `looked` times: worth nothing, because no commit in it is complete. Positions of different
+/// instances are compared by whole records, so it is where replay ended that counts.
+#[must_use]
+pub fn stands(before: Option<&Replay>, here: &Replay, looked: u32) -> Option<Lsn> {
+    let still = here.sleeps && before == Some(here);
+    let all = reaches(here.received, here.replayed) == here.replayed;
+    (still && (all || looked >= LOOKS)).then_some(here.replayed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +128,34 @@ mod tests {
         assert_eq!(at(&[], 1, 6).compare(&at(&[(1, 5)], 2, 5)), None);
         assert_eq!(at(&[(1, 5)], 2, 9).compare(&at(&[(1, 4)], 3, 9)), None);
         assert_eq!(at(&[(1, 5)], 2, 9).compare(&at(&[(1, 5)], 3, 9)), None);
+    }
+
+    /// I-05, SC-45: after a restart the received position begins at a segment, or is none.
+    #[test]
+    fn i05_a_standby_reaches_as_far_as_it_replayed() {
+        assert_eq!(reaches(Some(Lsn(0x300)), Lsn(0x3DC)), Lsn(0x3DC));
+        assert_eq!(reaches(None, Lsn(0x3DC)), Lsn(0x3DC));
+        assert_eq!(reaches(Some(Lsn(0x3FF)), Lsn(0x3DC)), Lsn(0x3FF));
+    }
+
+    #[test]
+    fn i06_a_place_is_told_only_when_replay_has_ended() {
+        let look = |replayed, received, sleeps| Replay {
+            replayed: Lsn(replayed),
+            received: Some(Lsn(received)),
+            sleeps,
+        };
+        let done = look(9, 9, true);
+        assert_eq!(stands(Some(&done), &done, 0), Some(Lsn(9)));
+        assert_eq!(stands(None, &done, 0), None, "one look is none");
+        assert_eq!(stands(Some(&look(8, 9, true)), &done, 9), None, "it moved");
+        let awake = look(9, 9, false);
+        assert_eq!(stands(Some(&awake), &awake, 9), None, "it does not sleep");
+        let partial = look(7, 9, true);
+        assert_eq!(stands(Some(&partial), &partial, LOOKS - 1), None);
+        assert_eq!(stands(Some(&partial), &partial, LOOKS), Some(Lsn(7)));
+        let fresh = Replay { received: None, ..done };
+        assert_eq!(stands(Some(&fresh), &fresh, 0), Some(Lsn(9)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::candidate::{self, Choice, Sealed};
 use crate::cluster::{Enforce, Rule, Service, Transition, Trigger};
 use crate::decide::{Case, Opinion, finding};
 use crate::event::ServiceChange;
+use crate::fitness::{self, has_no_room};
 use crate::ids::InstanceId;
 use crate::lost;
 use crate::position::Position;
@@ -94,13 +95,21 @@ fn sealed(case: &Case<'_>, transition: &Transition) -> BTreeMap<InstanceId, Seal
                 .sealed_at
                 .as_ref()
                 .filter(|_| report.pledge.sealed == case.service.epoch && identified)?;
-            Some((id.clone(), Sealed { position: position.clone(), able: able(case, id) }))
+            let sealed = Sealed {
+                position: position.clone(),
+                able: able(case, id),
+                concerns: fitness::against(case, id),
+            };
+            Some((id.clone(), sealed))
         })
         .collect()
 }
 
 fn able(case: &Case<'_>, id: &InstanceId) -> Result<(), String> {
-    if can_seal(case, id) {
+    let full = case.view.reports.get(id).is_some_and(|heard| has_no_room(&heard.report.checks));
+    if full {
+        Err("has no room left for the log of a promotion: free some".to_string())
+    } else if can_seal(case, id) {
         Ok(())
     } else {
         Err(format!(

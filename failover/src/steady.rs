@@ -4,6 +4,7 @@ use crate::cluster::{Step, Trigger};
 use crate::decide::{Case, Finding, Opinion, finding};
 use crate::doubt;
 use crate::event::ServiceChange;
+use crate::fitness;
 use crate::ids::{Epoch, InstanceId};
 use crate::lost::{self, Loss};
 use crate::quorum::{self, Wish};
@@ -231,6 +232,7 @@ fn rule(case: &Case<'_>, report: &Report) -> Opinion {
     let wish = wish(case, report);
     let mut findings: Vec<Finding> = doubt::shown(case).into_iter().collect();
     findings.extend(shortfalls(case, &wish));
+    findings.extend(fitness::findings(case, report));
     let Some(next) = quorum::next(&case.service.rule, &wish) else {
         return Opinion::wait(findings);
     };

@@ -261,3 +261,19 @@ fn i12_a_later_primary_that_holds_the_doubt_ends_it() {
     assert!(service.doubts.is_empty());
     assert_eq!(service.floor, Some(at(155)));
 }
+
+/// What the log would not take is not proposed: it would be proposed again for ever.
+#[test]
+fn i12_i27_a_doubt_that_changes_nothing_is_not_proposed() {
+    let mut now = Situation::new();
+    now.hear("a", |report| {
+        report.server = writable(120);
+        report.checks.exposed = true;
+    });
+    assert_eq!(run(&mut now).len(), 1);
+    // Its agent has forgotten why, and cannot say up to where.
+    now.hear("a", |report| report.server = Server::Down(Down::Crashed));
+    let made = run(&mut now);
+    assert!(!made.iter().any(|change| matches!(change, ServiceChange::Doubted { .. })), "{made:?}");
+    assert!(doubts(&now)[0].open, "nothing has closed it");
+}

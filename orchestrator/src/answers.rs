@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use failover::cluster::{Entry, Hold, Published, Record, Rule, Transition};
+use failover::fitness::Promise;
 use failover::ids::{
     Epoch, Generation, InstanceId, NameServerId, Revision, ServiceId, SiteId, SystemIdentifier,
     TransitionId, VoterId,
@@ -113,6 +114,9 @@ pub struct ServiceStatus {
     pub rule: Rule,
     /// Whether the loss of the primary's site alone cannot take an acknowledged commit with it.
     pub is_site_safe: bool,
+    /// Whether nothing acknowledged can be lost, as far as can be known.
+    #[serde(default)]
+    pub zero_loss: Promise,
     /// Automation paused by a person.
     pub hold: Option<Hold>,
     /// The open transition.

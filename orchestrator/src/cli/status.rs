@@ -307,6 +307,7 @@ fn of_one_service(service: &ServiceStatus) -> String {
             "NOT SAFE against the loss of its site"
         },
     );
+    let _ = writeln!(text, "  zero loss: {}", words::promise(&service.zero_loss));
     if let Some(published) = &service.published {
         let _ = writeln!(
             text,

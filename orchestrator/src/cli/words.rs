@@ -1,6 +1,7 @@
 //! The vocabulary of the answers, in words.
 
 use failover::cluster::Outcome;
+use failover::fitness::Promise;
 use failover::report::{Down, NameServerAnswer, Server, Severity};
 use failover::{Finding, Role};
 use orchestrator::answers::VoterState;
@@ -90,5 +91,15 @@ pub fn outcome(outcome: &Outcome) -> (String, Mood) {
         Outcome::Done => ("done".to_owned(), Mood::Good),
         Outcome::Aborted(reason) => (format!("rolled back: {reason}"), Mood::Bad),
         Outcome::Superseded(by) => (format!("superseded by transition {by}"), Mood::Odd),
+    }
+}
+
+/// Whether zero loss is promised, and what stands against it.
+pub fn promise(promise: &Promise) -> String {
+    match promise {
+        Promise::Yes => "yes".to_owned(),
+        Promise::No(reasons) => format!("NO: {}", reasons.join("; ")),
+        Promise::Unknown(reasons) => format!("unknown: {}", reasons.join("; ")),
+        Promise::Unasked => "unknown: no leader".to_owned(),
     }
 }

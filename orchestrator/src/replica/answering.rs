@@ -2,6 +2,7 @@
 //! its evidence. A voter that does not lead says so, and leaves out what it cannot know (I-37).
 
 use failover::cluster::Service;
+use failover::fitness::{Promise, zero_loss};
 use failover::ids::{InstanceId, ServiceId, VoterId};
 use failover::position::Position;
 use failover::report::{Report, Server};
@@ -145,6 +146,9 @@ impl Replica {
             system_identifier: service.system_identifier,
             rule: service.rule.clone(),
             is_site_safe: service.is_site_safe(),
+            zero_loss: lead.map_or(Promise::Unasked, |lead| {
+                zero_loss(service, &lead.view, &self.cluster.topology.timing, now)
+            }),
             hold: service.hold.clone(),
             transition: service.transition.clone(),
             published: service.published.clone(),
