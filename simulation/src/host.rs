@@ -15,6 +15,7 @@ mod guard;
 pub mod interface;
 pub mod log;
 mod postgres;
+mod prove;
 mod queue;
 mod receiver;
 mod sender;
@@ -24,6 +25,7 @@ pub mod setting;
 mod start;
 mod turn;
 mod voters;
+mod waits;
 
 pub use interface::{
     Fact, HostFault, Input, Outcome, Output, Part, Peer, Process, Purpose, Records, Refusal,
@@ -181,6 +183,13 @@ impl Host {
         self.server.as_ref().is_some_and(|server| server.answers() && server.open)
     }
 
+    /// Whether PostgreSQL follows and receives.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        let receiver = self.server.as_ref().and_then(|server| server.receiver.as_ref());
+        receiver.is_some_and(|receiver| receiver.streaming)
+    }
+
     /// Its promises on disk.
     #[must_use]
     pub fn pledge(&self) -> Pledge {
@@ -223,7 +232,7 @@ impl Host {
     /// The rule that a process reads now.
     fn effective(&self) -> Arc<Setting> {
         let overruled = self.disk.data.as_ref().and_then(|data| data.overruled.clone());
-        overruled.unwrap_or_else(|| Arc::clone(&self.disk.dynamic.get().setting))
+        overruled.unwrap_or_else(|| self.disk.dynamic.get().names())
     }
 
     fn start_agent(&mut self, turn: &mut Turn) {
@@ -233,7 +242,9 @@ impl Host {
         self.paused.agent = false;
         let run = turn.dice.roll(u64::MAX);
         let known = self.disk.assignment.get().clone();
-        let agent = Agent::new(run, turn.now, known, self.setup.voters.len());
+        let mut agent = Agent::new(run, turn.now, known, self.setup.voters.len());
+        // What was not recorded when the last agent ended may still go on.
+        agent.overruled = self.disk.memory.doubt_pending;
         self.agent = Some(Box::new(agent));
         let takes = turn.dice.between(10_000, 120_000);
         self.agent_task(turn, takes, Task::Attach);
@@ -376,7 +387,10 @@ impl Host {
             Task::Returned(life, commit, how) => self.returned(turn, life, commit, how),
             Task::Exited(pid, code, itself) => self.exited(turn, pid, code, itself),
             Task::GuardLost => self.replace_guard(turn),
-            Task::Read(line) => self.read_line(turn, line),
+            Task::Read => self.read_log(turn, false),
+            Task::See(life) => self.see(turn, life),
+            Task::Mark(life) => self.mark(turn, life),
+            Task::Measure(life) => self.measure(turn, life),
             Task::Checkpointed(_) => self.look(turn),
         }
     }

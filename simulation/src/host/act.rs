@@ -9,6 +9,7 @@ use super::disk::Dynamic;
 use super::server::Phase;
 use super::turn::Turn;
 use failover::comply::Action;
+use failover::position::Replay;
 use failover::{Assignment, Epoch, InstanceId, Lsn, Moment, Role, SystemIdentifier, Timeline, lease};
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub struct Running {
     pub asked: bool,
     pub tool: Option<Tool>,
     pub kicked: Moment,
+    /// The last look at replay.
+    pub looked: Option<Replay>,
 }
 
 /// A program of PostgreSQL's that talks to another machine.
@@ -79,6 +82,7 @@ impl Running {
             asked: false,
             tool: None,
             kicked: now,
+            looked: None,
         }
     }
 }
@@ -301,6 +305,7 @@ impl Host {
             let takes = turn.dice.between(20_000, 800_000) + self.slow;
             if let Some(agent) = &mut self.agent {
                 agent.sealed_at = None;
+                agent.waits = false;
                 agent.committed = None;
                 agent.leased = None;
             }
@@ -390,7 +395,7 @@ impl Host {
             1 => {
                 let Some(upstream) = self.resolve(upstream) else { return Next::Failed };
                 let setting = Arc::default();
-                let dynamic = Dynamic { upstream: Some(upstream), generation: None, setting };
+                let dynamic = Dynamic { upstream: Some(upstream), generation: None, setting, held: false };
                 self.disk.dynamic.set(dynamic);
                 if let Some(agent) = &mut self.agent {
                     agent.sealed_at = None;
@@ -429,7 +434,9 @@ impl Host {
     pub(super) fn write_rule(&mut self, wanted: &Assignment, upstream: Option<(Peer, Epoch)>) {
         let setting = Arc::new(self.setting_of(&wanted.enforce));
         let generation = Some(wanted.generation);
-        self.disk.dynamic.set(Dynamic { upstream, generation, setting });
+        // Its clients come only after it was seen that commits wait.
+        let held = wanted.enforce.required > 0;
+        self.disk.dynamic.set(Dynamic { upstream, generation, setting, held });
     }
 
     /// PostgreSQL does not answer SQL.

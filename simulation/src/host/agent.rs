@@ -5,7 +5,7 @@ use super::interface::Peer;
 use super::queue::{Commit, Event, Task};
 use super::setting::Setting;
 use super::turn::{Turn, micros};
-use super::{beat::Beat, enforce::Establishing, voters::Voters};
+use super::{beat::Beat, enforce::Establishing, voters::Voters, waits::Seeing};
 use failover::checks::Checks;
 use failover::comply::{Configured, Divergence, Local};
 use failover::position::Position;
@@ -43,6 +43,16 @@ pub struct Agent {
     pub proving: Option<(u64, Epoch)>,
     pub enforcing: Option<Establishing>,
     pub doubted: Option<Moment>,
+    /// Commits were seen to wait in this life of the server.
+    pub waits: bool,
+    pub seeing: Option<Seeing>,
+    /// Somebody overruled the rule, and it is not proven again yet.
+    pub overruled: bool,
+    /// The marker returned, and is being looked for at the standbys: begun when, ends where, since.
+    pub marking: Option<(Moment, Lsn, Moment)>,
+    /// Where the newest pulse ends.
+    pub pulsed: Lsn,
+    pub checks: Checks,
     pub rewinding: bool,
     pub stopping: bool,
     pub ends: VecDeque<(Moment, Lsn)>,
@@ -91,6 +101,8 @@ pub struct StreamFacts {
     pub stream: u64,
     pub name: Peer,
     pub role: Peer,
+    /// Where it comes from.
+    pub from: Peer,
     pub streaming: bool,
     pub flushed: Lsn,
     pub priority: u8,
@@ -123,6 +135,12 @@ impl Agent {
             proving: None,
             enforcing: None,
             doubted: None,
+            waits: false,
+            seeing: None,
+            overruled: false,
+            marking: None,
+            pulsed: Lsn(0),
+            checks: Checks::default(),
             rewinding: false,
             stopping: false,
             ends: VecDeque::new(),
@@ -163,6 +181,10 @@ impl Agent {
         self.enforced = None;
         self.proving = None;
         self.enforcing = None;
+        self.seeing = None;
+        self.marking = None;
+        self.waits = false;
+        self.checks = Checks::default();
         self.ends.clear();
     }
 
@@ -379,7 +401,7 @@ impl Host {
                 })
                 .collect(),
             version: String::from("15.18"),
-            checks: Checks { exposed: memory.doubt_pending, ..Checks::default() },
+            checks: Checks { exposed: memory.doubt_pending, ..agent.checks.clone() },
         }
     }
 
@@ -430,7 +452,8 @@ impl Host {
         (agent.configured.admits, agent.position.timeline).hash(&mut hash);
         agent.position.history.len().hash(&mut hash);
         agent.sealed_at.as_ref().map(|at| (at.timeline, at.lsn)).hash(&mut hash);
-        (agent.proven, agent.enforced, agent.prepared).hash(&mut hash);
+        (agent.proven, agent.enforced, agent.prepared, memory.doubt_pending).hash(&mut hash);
+        (agent.checks.wal_free, agent.checks.exposures.is_some()).hash(&mut hash);
         if let Some(facts) = &agent.facts {
             (facts.recovery, facts.checkpoint).hash(&mut hash);
             facts.receiver.map(|receiver| receiver.streaming).hash(&mut hash);

@@ -192,6 +192,9 @@ impl Host {
     pub(super) fn terminate_waits(&mut self, turn: &mut Turn) {
         let Some(server) = &mut self.server else { return };
         let ended = std::mem::take(&mut server.waiting);
+        if !ended.is_empty() {
+            self.log_line(turn, Line::Cancelled);
+        }
         for waiter in ended {
             if let Some(server) = &mut self.server {
                 match waiter.who {
@@ -252,7 +255,11 @@ impl Host {
                         Fact::ClientsClosed
                     });
                 }
-                replace(&mut server.postmaster, &setting)
+                let changed = replace(&mut server.postmaster, &setting);
+                if changed && setting.empty {
+                    self.disk.unread.push(Line::Overruled);
+                }
+                changed
             }
             Process::Checkpointer => {
                 if let Some(until) = server.stalled_until
@@ -281,7 +288,7 @@ impl Host {
     fn reloaded(&mut self, turn: &mut Turn, process: Process, setting: &Setting) {
         let Some(server) = &mut self.server else { return };
         match process {
-            Process::Postmaster => {}
+            Process::Postmaster => self.agent_task(turn, 800, Task::Read),
             // With no rule, everyone is woken, and told success (F-13).
             Process::Checkpointer if setting.empty => {
                 let woken = std::mem::take(&mut server.waiting);

@@ -273,7 +273,11 @@ impl Host {
             memory.led = None;
             memory.refused = false;
             memory.beyond = false;
+            memory.doubt_pending = false;
         });
+        if let Some(agent) = &mut self.agent {
+            agent.overruled = false;
+        }
         self.examine();
     }
 }

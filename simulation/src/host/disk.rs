@@ -2,6 +2,7 @@
 
 use super::interface::Peer;
 use super::log::Log;
+use super::queue::Line;
 use super::setting::Setting;
 use crate::dice::Dice;
 use failover::position::Position;
@@ -64,9 +65,21 @@ pub struct Dynamic {
     pub generation: Option<Generation>,
     /// The rule.
     pub setting: Arc<Setting>,
+    /// The placeholder stands in for the rule (F-15).
+    pub held: bool,
 }
 
 impl Dynamic {
+    /// What PostgreSQL reads.
+    pub fn names(&self) -> Arc<Setting> {
+        if self.held { Arc::new(Setting::placeholder()) } else { Arc::clone(&self.setting) }
+    }
+
+    /// Somebody must flush a commit before it is acknowledged.
+    pub fn waits(&self) -> bool {
+        self.generation.is_some() && !self.setting.local
+    }
+
     /// Commits do not wait.
     pub fn is_single_copy(&self) -> bool {
         self.generation.is_some() && self.setting.local
@@ -134,6 +147,8 @@ pub struct Disk {
     /// The keys to stream with, by epoch.
     pub keys: File<BTreeSet<Epoch>>,
     pub assignment: File<Option<Arc<Assignment>>>,
+    /// Lines of PostgreSQL's log that no agent has read yet.
+    pub unread: Vec<Line>,
 }
 
 impl Disk {

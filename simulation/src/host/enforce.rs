@@ -1,16 +1,17 @@
-//! The synchronous rule and its proof, the epoch's marker, the pulse.
+//! The synchronous rule and its proof.
 
 use super::Host;
 use super::act::{Next, Running};
-use super::agent::Agent;
 use super::guard::{Order, Word};
 use super::interface::Fact;
-use super::queue::{Commit, Return, Task};
+use super::disk::Dynamic;
+use super::queue::{Commit, Task};
+use super::waits::Seen;
 use super::server::{Phase, Who};
 use super::setting::Setting;
 use super::turn::Turn;
 use failover::cluster::Enforce;
-use failover::{Assignment, Epoch, Generation, Lsn, Moment, Role};
+use failover::{Assignment, Generation, Lsn, Moment, Role};
 use std::sync::Arc;
 
 /// The proof of a rule under way.
@@ -18,13 +19,13 @@ use std::sync::Arc;
 pub struct Establishing {
     pub life: u64,
     pub generation: Generation,
-    step: Step,
-    since: Moment,
-    end: Lsn,
+    pub(super) step: Step,
+    pub(super) since: Moment,
+    pub(super) end: Lsn,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// A fresh session sees it, nobody outside has a part in it.
     Shown,
     /// A commit was made under it.
@@ -61,11 +62,10 @@ impl Host {
         }
         match run.step {
             0 => {
-                if let Some(data) = &mut self.disk.data {
-                    data.overruled = None;
+                if self.sql_hangs() {
+                    return Next::Failed;
                 }
-                self.write_rule(&assignment, None);
-                self.read_files();
+                self.write_enforced(turn, &assignment);
                 Next::After(200)
             }
             1 => match self.ask(turn, run, Order::Reload) {
@@ -94,6 +94,58 @@ impl Host {
         }
     }
 
+    /// The rule is written; held, until commits are seen to wait.
+    fn write_enforced(&mut self, turn: &mut Turn, assignment: &Assignment) {
+        // Nobody may have been there to see it.
+        if self.server.as_ref().is_some_and(|server| server.postmaster.empty) {
+            self.overruled(turn);
+        }
+        let wanted = self.setting_of(&assignment.enforce);
+        let before = &self.disk.dynamic.get().setting;
+        let kept = before.names.iter().any(|name| wanted.names.contains(name));
+        let asks = |setting: &Setting| if setting.local { 0 } else { setting.required };
+        let more = kept && asks(before) < asks(&wanted);
+        if let Some(data) = &mut self.disk.data {
+            data.overruled = None;
+        }
+        let Some(agent) = &mut self.agent else { return };
+        agent.waits &= !more;
+        let held = !agent.waits && assignment.enforce.required > 0;
+        let generation = Some(assignment.generation);
+        let setting = Arc::new(wanted);
+        self.disk.dynamic.set(Dynamic { upstream: None, generation, setting, held });
+        self.read_files();
+    }
+
+    /// Somebody overruled the rule: from here on commits may be acknowledged without it (I-12).
+    pub(super) fn overruled(&mut self, turn: &mut Turn) {
+        let waits = self.disk.dynamic.get().waits();
+        let Some(agent) = &mut self.agent else { return };
+        let writable = agent.facts.as_ref().is_none_or(|facts| !facts.recovery);
+        if waits && writable {
+            agent.doubted = Some(turn.now);
+            agent.overruled = true;
+            agent.waits = false;
+            agent.enforced = None;
+            agent.enforcing = None;
+            self.remember(turn, |memory| memory.doubt_pending = true);
+        }
+        if let Some(agent) = &mut self.agent {
+            let text = String::from("synchronous_standby_names was overruled: restored");
+            agent.note("rule-overruled", failover::report::Severity::Warning, text);
+        }
+        self.speak(turn);
+        self.wake(turn);
+    }
+
+    /// Our files, and nothing above them.
+    pub(super) fn put_back(&mut self, turn: &mut Turn) {
+        if let Some(data) = &mut self.disk.data {
+            data.overruled = None;
+        }
+        self.order(turn, Order::Reload);
+    }
+
     /// The proof goes on.
     pub(super) fn establish(&mut self, turn: &mut Turn, generation: u64) {
         let Some(assignment) = self.assignment() else { return };
@@ -118,7 +170,7 @@ impl Host {
         }
     }
 
-    fn step_to(&mut self, turn: &mut Turn, step: Step, takes: u64) {
+    pub(super) fn step_to(&mut self, turn: &mut Turn, step: Step, takes: u64) {
         let Some(agent) = &mut self.agent else { return };
         let Some(under_way) = &mut agent.enforcing else { return };
         under_way.step = step;
@@ -129,15 +181,24 @@ impl Host {
 
     fn show(&mut self, turn: &mut Turn, assignment: &Assignment) {
         let wanted = self.setting_of(&assignment.enforce);
-        let Some(server) = &self.server else { return };
-        if *server.postmaster != wanted || server.phase != Phase::Writable {
+        if !self.is_phase(Phase::Writable) {
             return self.step_to(turn, Step::Shown, 50_000);
         }
-        if assignment.enforce.required == 0 {
+        let single = assignment.enforce.required == 0;
+        if single {
+            if self.server.as_ref().is_none_or(|server| *server.postmaster != wanted) {
+                return self.step_to(turn, Step::Shown, 50_000);
+            }
             self.terminate_waits(turn);
         }
         self.ensure_roles();
+        if !single && self.waits(turn) == Seen::NotYet {
+            return;
+        }
         let Some(server) = &self.server else { return };
+        if *server.postmaster != wanted {
+            return self.step_to(turn, Step::Shown, 50_000);
+        }
         let outside =
             server.senders.iter().any(|s| s.priority > 0 && !wanted.names.contains(&s.name));
         if outside {
@@ -145,7 +206,7 @@ impl Host {
         }
         let Some(agent) = &self.agent else { return };
         let who = Self::who(agent, Commit::Proof(assignment.generation.0));
-        self.insert_own(turn, who, assignment.enforce.required > 0);
+        self.insert_own(turn, who, !single);
         self.step_to(turn, Step::Committing, 5_000);
     }
 
@@ -162,23 +223,15 @@ impl Host {
             Some(waiter) => {
                 // The connection is dropped; its commit goes on waiting.
                 waiter.who = Who::Nobody;
-                self.enforced(turn, assignment.generation);
+                self.enforced(turn, assignment.generation, enforce.required);
             }
             None => self.agent_task(turn, 5_000, Task::Establish(assignment.generation.0)),
         }
     }
 
     fn see_flushed(&mut self, turn: &mut Turn, assignment: &Assignment, under_way: Establishing) {
-        let enforce = &assignment.enforce;
-        let names = self.setting_of(enforce).names;
-        let Some(server) = &self.server else { return };
-        let count = server
-            .senders
-            .iter()
-            .filter(|s| s.streaming && s.flushed >= under_way.end && names.contains(&s.name))
-            .count();
-        if count >= enforce.required as usize {
-            self.enforced(turn, assignment.generation);
+        if self.holders(under_way.end) >= assignment.enforce.required as usize {
+            self.enforced(turn, assignment.generation, assignment.enforce.required);
         } else if turn.now.0 - under_way.since.0 > BOUND {
             self.step_to(turn, Step::Shown, 50_000);
         } else {
@@ -186,148 +239,37 @@ impl Host {
         }
     }
 
-    fn enforced(&mut self, turn: &mut Turn, generation: Generation) {
+    /// How many of the named stream and have flushed up to a place, each under its own role.
+    pub(super) fn holders(&self, end: Lsn) -> usize {
+        let names = &self.disk.dynamic.get().setting.names;
+        let Some(server) = &self.server else { return 0 };
+        let mut holding: Vec<super::Peer> = server
+            .senders
+            .iter()
+            .filter(|s| s.streaming && s.flushed >= end && names.contains(&s.name))
+            .filter(|s| s.name == s.role)
+            .map(|s| s.name)
+            .collect();
+        holding.sort_unstable();
+        holding.dedup();
+        holding.len()
+    }
+
+    fn enforced(&mut self, turn: &mut Turn, generation: Generation, required: u32) {
         if let Some(agent) = &mut self.agent {
             agent.enforced = Some(generation);
             agent.enforcing = None;
+            if agent.overruled && (agent.waits || required == 0) {
+                // Commits wait again: the log's end now is the end of what is in doubt.
+                agent.overruled = false;
+                agent.doubted = Some(turn.now);
+                self.look(turn);
+            }
         }
         turn.fact(Fact::Enforced { generation });
         self.wake(turn);
         self.speak(turn);
     }
 
-    /// A commit of the agent's own returned.
-    pub(super) fn returned(&mut self, turn: &mut Turn, life: u64, commit: Commit, how: Return) {
-        let Some(agent) = &mut self.agent else { return };
-        if agent.life != life {
-            return;
-        }
-        match commit {
-            Commit::Marker(epoch, begun, counts) => {
-                agent.proving = None;
-                if how == Return::Done {
-                    agent.proven = Some(Epoch(epoch));
-                    if counts {
-                        agent.committed = agent.committed.max(Some(begun));
-                    }
-                    turn.fact(Fact::Proven { epoch: Epoch(epoch) });
-                    self.agent_task(turn, 300, Task::Pulse(life));
-                }
-                self.wake(turn);
-                self.speak(turn);
-            }
-            Commit::Pulse(begun, counts) => match how {
-                Return::Broken => {
-                    agent.proven = None;
-                    self.wake(turn);
-                }
-                Return::Done | Return::Warned => {
-                    if counts && how == Return::Done {
-                        let waits = agent.committed.is_none();
-                        agent.committed = agent.committed.max(Some(begun));
-                        if waits {
-                            self.wake(turn);
-                        }
-                    }
-                    let rest = self.heartbeat().saturating_sub(turn.now.since(begun).as_micros() as u64);
-                    self.agent_task(turn, rest.max(10_000), Task::Pulse(life));
-                }
-            },
-            Commit::Proof(generation) => self.proof_returned(turn, generation, how),
-        }
-    }
-
-    fn proof_returned(&mut self, turn: &mut Turn, generation: u64, how: Return) {
-        let end = self.disk.data.as_ref().map_or(Lsn(0), |data| data.flushed);
-        let Some(assignment) = self.assignment() else { return };
-        let Some(agent) = &mut self.agent else { return };
-        let Some(under_way) = &mut agent.enforcing else { return };
-        if under_way.generation.0 != generation || under_way.step != Step::Committing {
-            return;
-        }
-        let unnamed = assignment.enforce.instances.is_empty() && assignment.enforce.required > 0;
-        if how == Return::Done && !unnamed {
-            under_way.end = end;
-            self.step_to(turn, Step::Flushed, 200);
-        } else {
-            self.step_to(turn, Step::Shown, 50_000);
-        }
-    }
-
-    pub(super) fn prove(&mut self, turn: &mut Turn, epoch: Epoch) -> Next {
-        let Some(assignment) = self.assignment() else { return Next::Failed };
-        if assignment.epoch != epoch || self.disk.memory.pledge.granted != epoch {
-            return Next::Failed;
-        }
-        let Some(agent) = &mut self.agent else { return Next::Failed };
-        let life = agent.life;
-        if agent.proving == Some((life, epoch)) {
-            return Next::Done;
-        }
-        if self.sql_hangs() {
-            return Next::Failed;
-        }
-        self.ensure_roles();
-        let counts = !self.disk.dynamic.get().is_single_copy();
-        let Some(agent) = &mut self.agent else { return Next::Failed };
-        agent.proving = Some((life, epoch));
-        let who = Self::who(agent, Commit::Marker(epoch.0, turn.now, counts));
-        self.insert_own(turn, who, counts);
-        Next::Done
-    }
-
-    /// One durable commit a heartbeat.
-    pub(super) fn pulse(&mut self, turn: &mut Turn, life: u64) {
-        let Some(agent) = &self.agent else { return };
-        if agent.life != life {
-            return;
-        }
-        if self.sql_hangs() {
-            // Sent, and answered when PostgreSQL goes on.
-            self.agent_task(turn, 50_000, Task::Pulse(life));
-            return;
-        }
-        let counts = !self.disk.dynamic.get().is_single_copy();
-        let waits = self.server.as_ref().is_some_and(|server| !server.postmaster.local);
-        let who = Self::who(agent, Commit::Pulse(turn.now, counts));
-        self.insert_own(turn, who, waits);
-    }
-
-    /// The schema and the roles, committed locally on purpose.
-    fn ensure_roles(&mut self) {
-        let number = self.own_record();
-        let Some(data) = &mut self.disk.data else { return };
-        if !data.roles {
-            data.roles = true;
-            data.log.push(number);
-        }
-    }
-
-    /// Puts our files back in force, where somebody overruled them (F-13).
-    pub(super) fn restore(&mut self, turn: &mut Turn) {
-        let dynamic = self.disk.dynamic.get();
-        let Some(agent) = &self.agent else { return };
-        let Some(facts) = &agent.facts else { return };
-        if dynamic.generation.is_none() || same(&facts.setting, &dynamic.setting) {
-            return;
-        }
-        if self.server.as_ref().is_some_and(|s| same(&s.postmaster, &dynamic.setting)) {
-            return;
-        }
-        let overruled = self.disk.data.as_mut().is_some_and(|data| data.overruled.take().is_some());
-        self.order(turn, Order::Reload);
-        if overruled && let Some(agent) = &mut self.agent {
-            let text = String::from("synchronous_standby_names was overruled: restored");
-            agent.note("rule-overruled", failover::report::Severity::Warning, text);
-        }
-    }
 }
 
-fn same(one: &Arc<Setting>, other: &Arc<Setting>) -> bool {
-    Arc::ptr_eq(one, other) || one == other
-}
-
-/// Whether a commit of this agent's still goes on somewhere.
-pub(super) fn is_own(agent: &Agent, who: Who) -> bool {
-    matches!(who, Who::Agent(run, life, _) if run == agent.run && life == agent.life)
-}

@@ -28,6 +28,8 @@ impl Host {
         let usual = turn.dice.between(40_000, 400_000);
         let takes = if turn.dice.per_mille(100) { usual * 6 } else { usual } + self.slow;
         self.job(turn, takes, pid, Job::Started);
+        let takes = turn.dice.between(1_000, 60_000);
+        self.job(turn, takes, pid, Job::Reload(Process::Checkpointer));
         Some(pid)
     }
 
@@ -39,7 +41,6 @@ impl Host {
         }
         let number = self.own_record();
         let (Some(server), Some(data)) = (&mut self.server, &mut self.disk.data) else { return };
-        server.postmaster = Arc::clone(&server.checkpointer);
         if server.recovering {
             server.replayed = data.log.end();
             server.visible = data.log.newest(server.replayed);
@@ -66,8 +67,8 @@ impl Host {
         let timeline = data.log.tree().timeline;
         let epoch = self.disk.memory.pledge.granted;
         turn.fact(Fact::Writable { epoch, timeline, from, promoted });
-        let setting = Arc::clone(&server.checkpointer);
-        turn.fact(Fact::Setting { process: Process::Checkpointer, setting });
+        let setting = Arc::clone(&server.postmaster);
+        turn.fact(Fact::Setting { process: Process::Postmaster, setting });
         if server.open {
             turn.fact(Fact::Admitted { epoch, writable: true });
         }
@@ -241,8 +242,13 @@ impl Host {
     fn end_sessions(&mut self, turn: &mut Turn) {
         let Some(server) = &mut self.server else { return };
         let mut waiters = std::mem::take(&mut server.inserted);
+        let waited = server.phase == Phase::Stopping && !server.waiting.is_empty();
         waiters.append(&mut server.waiting);
         server.sessions.clear();
+        if waited {
+            // Each says so in the log before it ends (F-17).
+            self.log_line(turn, Line::Cancelled);
+        }
         for waiter in waiters {
             self.break_off(turn, waiter.who);
         }

@@ -45,6 +45,12 @@ pub enum Task {
     KnockLost(u64),
     /// The proof of the rule goes on.
     Establish(u64),
+    /// The proof that commits wait goes on.
+    See(u64),
+    /// The marker goes on.
+    Mark(u64),
+    /// It measures at leisure.
+    Measure(u64),
     /// The next pulse of this life is due.
     Pulse(u64),
     /// A commit of its own returned, in this life: as asked, with a warning, or not at all.
@@ -53,8 +59,8 @@ pub enum Task {
     Exited(u64, Option<i32>, bool),
     /// The guard is gone.
     GuardLost,
-    /// A line of PostgreSQL's log.
-    Read(Line),
+    /// There is something to read in PostgreSQL's log.
+    Read,
     /// The checkpoint asked for is written.
     Checkpointed(u64),
 }
@@ -68,6 +74,8 @@ pub enum Commit {
     Pulse(Moment, bool),
     /// The proof of a generation of the rule.
     Proof(u64),
+    /// The one to be seen waiting.
+    Seen,
 }
 
 /// What came of it.
@@ -84,8 +92,10 @@ pub enum Return {
 /// A line of PostgreSQL's log that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Line {
-    /// A wait was cancelled.
+    /// A wait ended without its standbys.
     Cancelled,
+    /// What the rule rests on was set by somebody else.
+    Overruled,
     /// The stream from the upstream ended.
     StreamLost,
     /// This history is not the upstream's.

@@ -7,6 +7,8 @@ use super::log::Tree;
 use super::queue::{Line, Task};
 use super::server::Phase;
 use super::turn::Turn;
+use failover::checks::{Checks, Exposures, FloorSettings, RewindReady};
+use failover::position::reaches;
 use failover::report::{Down, Knock, Port, Severity};
 use failover::{Moment, Role};
 use std::sync::Arc;
@@ -17,19 +19,38 @@ const FRESH: u64 = 60_000;
 const FRESH_FOR: u64 = 3_000_000;
 
 impl Host {
-    /// Something for the agent to read in PostgreSQL's log, if it runs to read it.
+    /// Something for the agent to read in PostgreSQL's log.
     pub(super) fn log_line(&mut self, turn: &mut Turn, line: Line) {
+        self.disk.unread.push(line);
         let takes = turn.dice.between(200, 3_000);
-        self.agent_task(turn, takes, Task::Read(line));
+        self.agent_task(turn, takes, Task::Read);
     }
 
-    pub(super) fn read_line(&mut self, turn: &mut Turn, line: Line) {
+    /// Reads on. Of what was written while no agent ran, only what concerns commits matters.
+    pub(super) fn read_log(&mut self, turn: &mut Turn, missed: bool) {
+        for line in std::mem::take(&mut self.disk.unread) {
+            if !missed || matches!(line, Line::Cancelled | Line::Overruled) {
+                self.read_line(turn, line);
+            }
+        }
+    }
+
+    /// Commits may have been acknowledged without the rule; up to where, the next probe tells.
+    fn doubt(&mut self, turn: &mut Turn) {
+        if let Some(agent) = &mut self.agent {
+            agent.doubted = Some(turn.now);
+        }
+        self.remember(turn, |memory| memory.doubt_pending = true);
+        self.speak(turn);
+        self.look(turn);
+    }
+
+    fn read_line(&mut self, turn: &mut Turn, line: Line) {
         match line {
-            Line::Cancelled => {
-                self.remember(turn, |memory| memory.doubt_pending = true);
-                if let Some(agent) = &mut self.agent {
-                    agent.doubted = Some(turn.now);
-                }
+            Line::Cancelled => self.doubt(turn),
+            Line::Overruled => {
+                self.overruled(turn);
+                self.put_back(turn);
                 self.look(turn);
             }
             Line::Diverged => {
@@ -50,6 +71,14 @@ impl Host {
     }
 
     fn end_impostor(&mut self, turn: &mut Turn, stream: u64) {
+        let counts = self.server.as_ref().and_then(|server| {
+            let sender = server.senders.iter().find(|sender| sender.stream == stream)?;
+            Some(self.disk.dynamic.get().setting.names.contains(&sender.name))
+        });
+        // In the moment before its end it may have released a commit in that name (F-14).
+        if counts == Some(true) {
+            self.doubt(turn);
+        }
         if !self.paused.postgres {
             self.close_sender(turn, stream);
         }
@@ -136,7 +165,7 @@ impl Host {
         }
         let (received, replayed) = (server.received, server.replayed);
         let lsn = if recovery {
-            received.unwrap_or_default().max(replayed)
+            reaches(received, replayed)
         } else {
             agent.ends.push_back((turn.now, data.flushed));
             while agent.ends.len() > 64 {
@@ -150,6 +179,7 @@ impl Host {
             stream: sender.stream,
             name: sender.name,
             role: sender.role,
+            from: sender.peer,
             streaming: sender.streaming,
             flushed: sender.flushed,
             priority: sender.priority,
@@ -180,8 +210,14 @@ impl Host {
         agent.notes.remove("postgresql");
         let Some(facts) = &agent.facts else { return };
         let recovery = facts.recovery;
-        let impostors: Vec<u64> =
-            facts.streams.iter().filter(|s| s.name != s.role).map(|s| s.stream).collect();
+        // Under another's name, or one of two under one name that comes from elsewhere.
+        let twins = facts.streams.len() > 1;
+        let impostors: Vec<u64> = facts
+            .streams
+            .iter()
+            .filter(|s| s.name != s.role || (twins && s.from != s.name && is_twin(facts, s)))
+            .map(|s| s.stream)
+            .collect();
         for stream in impostors {
             self.end_impostor(turn, stream);
         }
@@ -198,6 +234,9 @@ impl Host {
             return;
         }
         let Some(agent) = &self.agent else { return };
+        if agent.overruled {
+            return;
+        }
         if agent.doubted.is_some_and(|heard| agent.looked < heard) {
             return self.look(turn);
         }
@@ -288,6 +327,8 @@ impl Host {
         }
         let stopping = agent.stopping;
         let down = self.judge(code, itself, stopping);
+        // Whoever starts it again, it admits nobody (I-13, F-12).
+        self.disk.open.set(false);
         self.note_down(turn, down);
     }
 
@@ -341,6 +382,34 @@ impl Host {
         self.speak(turn);
         self.agent_task(turn, 200, Task::Poll(0));
         self.agent_task(turn, 300, Task::Poll(1));
+        self.read_log(turn, true);
+        let life = self.agent.as_ref().map_or(0, |agent| agent.life);
+        self.agent_task(turn, 1_000_000, Task::Measure(life));
+    }
+
+    /// What a promise or a later promotion of this instance rests on.
+    pub(super) fn measure(&mut self, turn: &mut Turn, life: u64) {
+        let hangs = self.sql_hangs();
+        let full = self.full;
+        let Some(agent) = &mut self.agent else { return };
+        let now_life = agent.life;
+        let rest = match &agent.facts {
+            Some(facts) if !hangs && life == now_life => {
+                let free = if full { 0 } else { 64 << 30 };
+                let checks = Checks {
+                    wal_free: Some(free),
+                    wal_need: Some(2 << 30),
+                    floor: Some(FloorSettings::default()),
+                    rewind: Some(RewindReady { hints: true, full_pages: true, granted: true }),
+                    exposures: (!facts.recovery).then(Exposures::default),
+                    ..Checks::default()
+                };
+                agent.checks = checks;
+                20_000_000
+            }
+            Some(_) | None => 1_000_000,
+        };
+        self.agent_task(turn, rest, Task::Measure(now_life));
     }
 
     /// The guard is gone: what it guarded must not go on without it.
@@ -363,6 +432,11 @@ impl Host {
     pub(super) fn is_phase(&self, phase: Phase) -> bool {
         self.server.as_ref().is_some_and(|server| server.phase == phase)
     }
+}
+
+/// Another stream has the same name.
+fn is_twin(facts: &Facts, one: &StreamFacts) -> bool {
+    facts.streams.iter().any(|other| other.name == one.name && other.stream != one.stream)
 }
 
 /// Writes a position over an older one, without making the history anew where it is the same.

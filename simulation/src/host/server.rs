@@ -156,8 +156,9 @@ impl Server {
             pid,
             phase: Phase::Starting,
             recovering,
-            postmaster: Arc::clone(&setting),
-            checkpointer: setting,
+            postmaster: setting,
+            // The flag is the checkpointer's to set (F-15).
+            checkpointer: Arc::new(Setting::emptied()),
             stalled_until: None,
             open: false,
             upstream: None,

@@ -24,6 +24,12 @@ impl Setting {
         Self { empty: true, ..Self::default() }
     }
 
+    /// The name that nobody can be (I-08).
+    #[must_use]
+    pub fn placeholder() -> Self {
+        Self { any: true, required: 1, ..Self::default() }
+    }
+
     /// A standby's place in the list, from 1; 0: it has none.
     #[must_use]
     pub fn priority(&self, name: Peer) -> u8 {

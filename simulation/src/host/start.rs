@@ -6,6 +6,7 @@ use super::disk::Dynamic;
 use super::guard::{Order, Word};
 use super::interface::Fact;
 use super::turn::Turn;
+use failover::position::{Replay, stands};
 use failover::report::Down;
 use failover::{Epoch, InstanceId, Role};
 use std::sync::Arc;
@@ -51,7 +52,7 @@ impl Host {
                     self.write_rule(&assignment, resolved);
                 } else {
                     let setting = Arc::default();
-                    let dynamic = Dynamic { upstream: resolved, generation: None, setting };
+                    let dynamic = Dynamic { upstream: resolved, generation: None, setting, held: false };
                     self.disk.dynamic.set(dynamic);
                 }
                 Next::After(300)
@@ -211,7 +212,7 @@ impl Host {
             2 => {
                 if self.disk.dynamic.get().upstream.is_some() {
                     let setting = Arc::default();
-                    let dynamic = Dynamic { upstream: None, generation: None, setting };
+                    let dynamic = Dynamic { upstream: None, generation: None, setting, held: false };
                     self.disk.dynamic.set(dynamic);
                 }
                 Next::After(100)
@@ -253,7 +254,7 @@ impl Host {
     }
 
     /// Waits until replay has finished, and says where.
-    fn stand_still(&mut self, turn: &mut Turn, run: &Running, epoch: Epoch) -> Next {
+    fn stand_still(&mut self, turn: &mut Turn, run: &mut Running, epoch: Epoch) -> Next {
         let Some(agent) = &self.agent else { return Next::Failed };
         if agent.facts.is_none() {
             return Next::Done;
@@ -265,14 +266,26 @@ impl Host {
         if self.sql_hangs() {
             return self.hang(turn, run, 10_000_000);
         }
+        let held = self.slow_replay.max(
+            self.server.as_ref().and_then(|server| server.held_until).map(|(until, _)| until),
+        );
         let (Some(server), Some(data)) = (&self.server, &self.disk.data) else {
             return Next::Failed;
         };
-        if !server.recovering || server.replayed < data.log.end() {
-            return Next::Again(if waited > 200_000 { 100_000 } else { 4_000 });
+        if !server.recovering {
+            return Next::Again(100_000);
         }
-        if waited < 4_000 {
-            return Next::Again(4_000);
+        // The law's own judgement of two looks; what was received is on disk here.
+        let busy = held.is_some_and(|until| until > turn.now);
+        let here = Replay {
+            replayed: server.replayed,
+            received: server.received,
+            sleeps: !busy && server.replayed >= data.log.end(),
+        };
+        let stands = stands(run.looked.as_ref(), &here, 0);
+        run.looked = Some(here);
+        if stands.is_none() {
+            return Next::Again(if waited > 200_000 { 50_000 } else { 4_000 });
         }
         let position = data.log.position(server.replayed);
         let at = position.lsn;
