@@ -44,9 +44,12 @@ impl Service {
                 || (!new.open && self.floor.as_ref().is_some_and(settled));
             return (!over).then_some(new);
         };
-        let forked = known.position.compare(&new.position).is_none();
+        // Before anything was flushed for sure, and with the server down, it was told without a
+        // place: whatever is told later has one.
+        let nowhere = known.position == Position::default();
+        let forked = !nowhere && known.position.compare(&new.position).is_none();
         let mut wider = Doubt { open: new.open || forked, ..known.clone() };
-        if new.position.contains(&known.position) {
+        if nowhere || new.position.contains(&known.position) {
             wider.position = new.position;
         }
         (wider != *known).then_some(wider)

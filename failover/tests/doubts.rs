@@ -277,3 +277,29 @@ fn i12_i27_a_doubt_that_changes_nothing_is_not_proposed() {
     assert!(!made.iter().any(|change| matches!(change, ServiceChange::Doubted { .. })), "{made:?}");
     assert!(doubts(&now)[0].open, "nothing has closed it");
 }
+
+/// In the first epoch there is no floor: a doubt told by an agent whose server is down has no
+/// place. Once the server says where it stands the doubt ends there, and settles like any other.
+#[test]
+fn i12_a_doubt_told_without_a_place_does_not_stay_open_for_ever() {
+    let mut now = Situation::new();
+    now.hear("a", |report| {
+        report.server = Server::Starting;
+        report.checks.exposed = true;
+    });
+    assert_eq!(run(&mut now).len(), 1);
+    assert!(doubts(&now)[0].open);
+    now.hear("a", |report| {
+        report.server = writable(150);
+        report.doubt = Some(at(150));
+    });
+    run(&mut now);
+    assert!(!doubts(&now)[0].open, "{:?}", doubts(&now));
+    now.hear("a", |report| {
+        report.server = writable(160);
+        report.doubt = Some(at(150));
+        report.streams.iter_mut().for_each(|stream| stream.flushed = Lsn(160));
+    });
+    run(&mut now);
+    assert!(doubts(&now).is_empty(), "{:?}", doubts(&now));
+}
