@@ -2,7 +2,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | the kernel | [`stop`], [`process`], [`ports`], [`network`], [`directory`] |
+//! | the kernel | [`stop`], [`process`], [`ports`], [`network`], [`disk`], [`directory`] |
 //! | the product, from outside | [`daemon`], [`binaries`], [`answers`] |
 //! | what its clients see | [`names`], [`probe`], [`journal`] |
 //! | the whole | [`layout`], [`cluster`] |
@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod demo;
 pub mod directory;
+pub mod disk;
 pub mod idle;
 pub mod journal;
 pub mod layout;

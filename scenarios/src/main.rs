@@ -1,20 +1,25 @@
 //! `baton-lab`: a whole cluster on this machine, to be shown, used, broken and measured.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use scenarios::lab::bench::{Plan, bench};
+use scenarios::lab::binaries::Binaries;
 use scenarios::lab::cases::Case;
 use scenarios::lab::cluster::Options;
 use scenarios::lab::demo::{demo, pass};
-use scenarios::lab::directory::sweep;
+use scenarios::lab::directory::{Account, sweep};
 use scenarios::lab::idle::idle;
+use scenarios::lab::layout::Shape;
 use scenarios::lab::process::adopt_orphans;
 use scenarios::lab::screen::Screen;
 use scenarios::lab::stop::{Stop, Stopped};
 use scenarios::lab::up;
+use scenarios::live::play::Ground;
+use scenarios::live::series::{Series, chosen, series};
 
 /// A whole baton cluster on this machine, playing three sites.
 #[derive(Parser)]
@@ -30,6 +35,14 @@ enum Profile {
     Default,
     /// Sites close to each other: heartbeat 100 ms, fenced after 400 ms, suspected after 700 ms
     Metro,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table
+    Text,
+    /// JSON
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -59,6 +72,23 @@ enum Verb {
         /// Timing
         #[arg(long, value_enum, default_value = "default")]
         profile: Profile,
+    },
+    /// Play the catalogue's scenarios on real processes (root; a clear skip without)
+    Live {
+        /// Only these: names, numbers as SC-34, beginnings of names, or files
+        names: Vec<String>,
+        /// How often each
+        #[arg(long, default_value_t = 1)]
+        runs: u32,
+        /// How many clusters at the same time
+        #[arg(long, default_value_t = 3)]
+        jobs: usize,
+        /// Keep the logs of runs that passed, too
+        #[arg(long)]
+        keep: bool,
+        /// How the result is printed
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: Output,
     },
     /// Measure what the daemons cost while nothing happens
     BenchIdle,
@@ -91,13 +121,21 @@ fn play(verb: Verb) -> Result<()> {
     let target = target()?;
     let registry = target.join("lab");
     let screen = Screen::new();
-    let options = |profile: Profile| Options {
-        profile: match profile {
-            Profile::Default => "default".into(),
-            Profile::Metro => "metro".into(),
-        },
-        networks: false,
-        registry: registry.clone(),
+    let options = |profile: Profile| {
+        let profile = match profile {
+            Profile::Default => "default",
+            Profile::Metro => "metro",
+        };
+        Options {
+            profile: profile.into(),
+            shape: Shape::demo(profile),
+            networks: false,
+            registry: registry.clone(),
+            keep_as: String::new(),
+            base: std::env::temp_dir(),
+            programs: None,
+            disks: Vec::new(),
+        }
     };
     if sweep(&registry) > 0 {
         screen.progress("ended what a killed run had left");
@@ -119,8 +157,33 @@ fn play(verb: Verb) -> Result<()> {
             let plan = Plan { cases, runs: runs.max(1) };
             bench(&options(profile), &plan, &target.join("bench"), &stop, screen)
         }
+        Verb::Live { names, runs, jobs, keep, output } => {
+            let (json, scenarios) = (output == Output::Json, chosen(&names)?);
+            let plan = Series { scenarios, runs, jobs, json };
+            live(&plan, keep, &registry, &target.join("live"), &stop, screen)
+        }
         Verb::BenchIdle => idle(&options(Profile::Default), &target.join("bench"), &stop, screen),
     }
+}
+
+/// Runs live scenarios with one copy of the programs for all of them, in memory where it can be:
+/// the disk would be measured, not what is tested, and faults of disks have disks of their own.
+fn live(
+    plan: &Series,
+    keep: bool,
+    registry: &Path,
+    folder: &Path,
+    stop: &Stop,
+    screen: Screen,
+) -> Result<()> {
+    let memory = Path::new("/dev/shm");
+    let base = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+    let account = Account::choose()?;
+    let shared = tempfile::Builder::new().prefix("baton-programs-").tempdir_in(&base)?;
+    std::fs::set_permissions(shared.path(), std::fs::Permissions::from_mode(0o755))?;
+    let programs = Binaries::beside_own()?.for_account(&account, shared.path())?;
+    let ground = Ground { registry: registry.to_owned(), base, programs, keep };
+    series(plan, &ground, folder, stop, screen)
 }
 
 /// The build folder that this program stands in: `target/PROFILE/baton-lab`.

@@ -1,6 +1,7 @@
 //! What `baton … -o json` prints, as far as the lab looks at it: fields that it does not read may
 //! come and go.
 
+use failover::Finding;
 use failover::cluster::{Published, Record, Rule, Transition};
 use failover::ids::{Epoch, InstanceId, NameServerId, SiteId, TransitionId};
 use failover::report::{NameServerAnswer, Note, Server};
@@ -11,6 +12,12 @@ use serde::Deserialize;
 pub struct Status {
     /// Version of the zone.
     pub zone_version: u32,
+    /// The term of the voter that answered.
+    #[serde(default)]
+    pub term: u64,
+    /// The leader, where the voter that answered knows one.
+    #[serde(default)]
+    pub leader: Option<Leader>,
     /// The voters.
     pub voters: Vec<Voter>,
     /// The services.
@@ -19,9 +26,19 @@ pub struct Status {
     pub name_servers: Vec<NameServer>,
 }
 
+/// The leader.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Leader {
+    /// Its name: in the lab that of its site.
+    pub name: String,
+}
+
 /// A voter.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Voter {
+    /// Its number.
+    #[serde(default)]
+    pub id: u64,
     /// Its name: in the lab that of its site.
     pub name: String,
     /// `leader`, `follower`, `learner` or `unknown`.
@@ -45,6 +62,9 @@ pub struct Service {
     pub unacknowledged: Option<TransitionId>,
     /// Its instances.
     pub instances: Vec<Instance>,
+    /// What the law says of it now.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
 }
 
 /// An instance.

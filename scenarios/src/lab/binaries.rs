@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use std::os::unix::process::CommandExt;
 use wire::clock;
 
+use super::directory::Account;
 use super::layout::Kind;
 use super::process;
 use super::stop::Stop;
@@ -42,6 +43,17 @@ impl Binaries {
 
     fn programs() -> impl Iterator<Item = &'static str> {
         Kind::ALL.into_iter().map(Kind::program).chain(["baton"])
+    }
+
+    /// These, or a copy in `folder` for an account that may not be able to reach them.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn for_account(self, account: &Account, folder: &Path) -> Result<Self> {
+        match account.drop_to {
+            Some(_) => self.copy_to(&folder.join("bin")),
+            None => Ok(self),
+        }
     }
 
     /// Copies them to `folder`: an unprivileged user may not be able to reach the originals.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,12 +18,15 @@ use super::answers::{Accepted, Report, Status};
 use super::binaries::{self, Binaries, complaint};
 use super::daemon::{Daemon, Recipe};
 use super::directory::{Account, Directory, GENEROUS, give, keep_logs};
-use super::layout::{Kind, Layout, SERVICE, SITES, loopbacks, site_names, writable_name};
+use super::disk::Disk;
+use super::layout::{Kind, Layout, SERVICE, Shape, loopbacks, writable_name};
 use super::names::Watched;
-use super::network::{CLIENTS, Network};
+use super::network::{CLIENTS, Network, Spot};
 use super::ports::Ports;
 use super::process::{self, MARK, Mark, Process};
 use super::stop::Stop;
+
+pub mod control;
 
 /// What the supervisor has to say, oldest first.
 type Notices = Arc<Mutex<Vec<String>>>;
@@ -30,12 +34,22 @@ type Notices = Arc<Mutex<Vec<String>>>;
 /// What kind of cluster to make.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The timing profile: `default` or `metro`.
+    /// The timing profile, for people: `default` or `metro`.
     pub profile: String,
+    /// Its sites and rules.
+    pub shape: Shape,
     /// Whether each site gets a network of its own, so that it can be cut off.
     pub networks: bool,
     /// Where runs are written down and the logs of failed ones are kept: `target/lab`.
     pub registry: PathBuf,
+    /// The folder below `logs` for this run's logs; empty: `logs` itself.
+    pub keep_as: String,
+    /// Where the run's folder is made.
+    pub base: PathBuf,
+    /// Programs that every user can reach; none: those beside the lab's own, copied where needed.
+    pub programs: Option<Binaries>,
+    /// Daemons that get disks of their own.
+    pub disks: Vec<(&'static str, Kind)>,
 }
 
 /// A cluster. Dropped: every process of it ended, its folder and networks gone.
@@ -51,6 +65,8 @@ pub struct Cluster {
     keeper: Option<JoinHandle<()>>,
     notices: Notices,
     keep_logs_in: Option<PathBuf>,
+    /// The disks that daemons have of their own.
+    pub disks: Vec<Disk>,
     // Last: removed when nothing uses it any more.
     network: Option<Network>,
     directory: Directory,
@@ -63,27 +79,25 @@ impl Cluster {
     /// When something is missing on this machine or `baton init` refuses.
     pub fn make(options: &Options, stop: &Stop) -> Result<Self> {
         let account = Account::choose()?;
-        let run = format!("lab{}", std::process::id());
+        let run = run_name();
+        let sites = options.shape.names();
         let namespaces =
-            if options.networks { Network::namespaces(&run, &site_names()) } else { Vec::new() };
-        let directory = Directory::make(&run, &namespaces, &options.registry)?;
-        let network = options.networks.then(|| Network::make(&run, &site_names())).transpose()?;
-        let (ports, addresses) = if options.networks {
-            (Ports::usual(), (0..SITES.len()).map(super::network::address).collect())
-        } else {
-            (Ports::reserve(&loopbacks())?, loopbacks())
+            if options.networks { Network::namespaces(&run, &sites) } else { Vec::new() };
+        let directory = Directory::make(&run, &namespaces, &options.registry, &options.base)?;
+        let network = options.networks.then(|| Network::make(&run, &sites)).transpose()?;
+        let ports = if options.networks { Ports::usual() } else { Ports::reserve(&loopbacks())? };
+        let binaries = match &options.programs {
+            Some(programs) => programs.clone(),
+            None => Binaries::beside_own()?.for_account(&account, directory.path())?,
         };
-        let mut binaries = Binaries::beside_own()?;
-        if account.drop_to.is_some() {
-            binaries = binaries.copy_to(&directory.path().join("bin"))?;
-        }
         let folder = directory.path().join("cluster");
-        let layout = Layout { folder: folder.clone(), ports, addresses };
+        let (shape, networks) = (options.shape.clone(), options.networks);
+        let layout = Layout { folder: folder.clone(), ports, shape, networks };
         let notices = Notices::default();
         let daemons = Arc::new(Mutex::new(Vec::new()));
         let over = Stop::default();
         let keeper = keep(Arc::clone(&daemons), over.clone(), Arc::clone(&notices))?;
-        let cluster = Self {
+        let mut cluster = Self {
             stop: stop.clone(),
             layout,
             binaries,
@@ -92,18 +106,25 @@ impl Cluster {
             over,
             keeper: Some(keeper),
             notices,
-            keep_logs_in: Some(options.registry.join("logs")),
+            keep_logs_in: Some(options.registry.join("logs").join(&options.keep_as)),
+            disks: Vec::new(),
             network,
             directory,
         };
-        cluster.initialise(&options.profile)?;
+        cluster.initialise()?;
+        give(&cluster.layout.folder, &account)?;
+        for (site, kind) in &options.disks {
+            let folder = cluster.layout.daemon(site, *kind).0;
+            let image = cluster.directory.path().join(format!("{site}-{}.img", kind.program()));
+            cluster.disks.push(Disk::make(&folder, &image)?);
+        }
         cluster.start_daemons(&account)?;
         Ok(cluster)
     }
 
-    fn initialise(&self, profile: &str) -> Result<()> {
+    fn initialise(&self) -> Result<()> {
         let topology = self.topology();
-        std::fs::write(&topology, self.layout.topology(profile))?;
+        std::fs::write(&topology, self.layout.topology())?;
         let mut init = self.baton_without_config();
         init.arg("init").arg(&topology).args(["--operator", "lab"]);
         init.arg("--out").arg(&self.layout.folder);
@@ -119,7 +140,6 @@ impl Cluster {
     }
 
     fn start_daemons(&self, account: &Account) -> Result<()> {
-        give(&self.layout.folder, account)?;
         let recipe = |site: &'static str, kind: Kind| {
             let (folder, config) = self.layout.daemon(site, kind);
             Recipe {
@@ -131,12 +151,14 @@ impl Cluster {
                 log: self.layout.log(site, kind),
                 mark: format!("{}/{site}", self.mark.run),
                 account: account.clone(),
-                namespace: self.network.as_ref().map(|network| network.namespace(site)),
+                namespace: self.network.as_ref().map(|found| found.namespace(site, kind.spot())),
             }
         };
         let mut daemons = self.daemons();
-        for site in site_names() {
-            daemons.extend(Kind::ALL.map(|kind| Daemon::new(recipe(site, kind))));
+        for site in self.layout.shape.names() {
+            let holds = self.layout.shape.holders().iter().any(|holder| holder.name == site);
+            let kinds = Kind::ALL.into_iter().filter(|kind| holds || *kind != Kind::Agent);
+            daemons.extend(kinds.map(|kind| Daemon::new(recipe(site, kind))));
         }
         daemons.iter_mut().try_for_each(Daemon::up)
     }
@@ -298,18 +320,18 @@ impl Cluster {
     /// When that place cannot be entered.
     pub fn at_clients<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         match &self.network {
-            Some(network) => network.inside(CLIENTS, work),
+            Some(network) => network.inside(CLIENTS, Spot::Clients, work),
             None => Ok(work()),
         }
     }
 
-    /// Does `work` inside a site.
+    /// Does `work` where a site's own clients are.
     ///
     /// # Errors
     /// When its network cannot be entered.
     pub fn at_site<T: Send>(&self, site: &str, work: impl FnOnce() -> T + Send) -> Result<T> {
         match &self.network {
-            Some(network) => network.inside(site, work),
+            Some(network) => network.inside(site, Spot::Clients, work),
             None => Ok(work()),
         }
     }
@@ -329,12 +351,17 @@ impl Cluster {
     pub fn watch_names(&self) -> Result<Vec<Watched>> {
         let watch =
             |site: &&str| Watched::new(site, self.layout.name_server(site), &writable_name());
-        self.at_clients(|| site_names().iter().map(watch).collect())?
+        self.at_clients(|| self.layout.shape.names().iter().map(watch).collect())?
     }
 
     /// A folder of the run for the clients' own files.
     pub fn folder(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The mark that every process of a site carries.
+    pub fn mark_of(&self, site: &str) -> String {
+        format!("{}/{site}", self.mark.run)
     }
 
     /// Every process of a site.
@@ -426,6 +453,7 @@ impl Cluster {
         }
         let mut daemons = self.daemons();
         daemons.iter_mut().for_each(Daemon::give_up);
+        self.disks.iter().for_each(Disk::thaw);
         self.mark.end(None);
         // Reaps them.
         daemons.iter_mut().for_each(|daemon| drop(daemon.tend()));
@@ -445,6 +473,15 @@ impl Drop for Cluster {
                 eprintln!("the daemons' logs are kept in {}", to.display());
             }
         }
+    }
+}
+
+/// A name that no other run has: several may be up in one lab.
+fn run_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    match COUNT.fetch_add(1, Ordering::Relaxed) {
+        0 => format!("lab{}", std::process::id()),
+        number => format!("lab{}x{number}", std::process::id()),
     }
 }
 

@@ -63,7 +63,7 @@ impl Recipe {
             command.uid(uid).gid(gid).env("HOME", &self.folder).env("USER", &self.account.name);
         }
         let started = match &self.namespace {
-            Some(namespace) => network::inside(namespace, || process::spawn(&mut command))?,
+            Some(namespace) => network::within(namespace, || process::spawn(&mut command))?,
             None => process::spawn(&mut command),
         };
         started.with_context(|| format!("cannot start {}", self.program.display()))

@@ -57,16 +57,16 @@ struct Record {
 }
 
 impl Directory {
-    /// Makes the folder and writes it down in `registry`.
+    /// Makes the folder in `base` and writes it down in `registry`.
     ///
     /// The path is short: PostgreSQL's socket below it must stay within 107 bytes.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn make(run: &str, namespaces: &[String], registry: &Path) -> Result<Self> {
+    pub fn make(run: &str, namespaces: &[String], registry: &Path, base: &Path) -> Result<Self> {
         let path = tempfile::Builder::new()
             .prefix("baton-")
-            .tempdir()
+            .tempdir_in(base)
             .context("cannot make a temporary folder")?
             .keep();
         let path = path.canonicalize()?;
@@ -113,7 +113,9 @@ pub fn sweep(registry: &Path) -> usize {
         if lives {
             continue;
         }
+        super::disk::thaw_below(&record.folder);
         Mark { run: record.run.clone(), folder: record.folder.clone() }.end(None);
+        super::disk::unmount_below(&record.folder);
         super::network::remove(&record.namespaces);
         remove(&record.folder);
         let _ = std::fs::remove_file(entry.path());
@@ -186,7 +188,8 @@ mod tests {
     #[test]
     fn a_folder_goes_with_its_run() {
         let registry = tempfile::tempdir().expect("a temporary folder");
-        let made = Directory::make("t1", &[], registry.path()).expect("it can be made");
+        let base = std::env::temp_dir();
+        let made = Directory::make("t1", &[], registry.path(), &base).expect("it can be made");
         let path = made.path().to_path_buf();
         assert!(path.is_dir() && registry.path().join("t1.json").is_file());
         assert_eq!(sweep(registry.path()), 0, "its lab lives");
@@ -197,7 +200,8 @@ mod tests {
     #[test]
     fn what_a_killed_run_left_is_swept() {
         let registry = tempfile::tempdir().expect("a temporary folder");
-        let made = Directory::make("t2", &[], registry.path()).expect("it can be made");
+        let base = std::env::temp_dir();
+        let made = Directory::make("t2", &[], registry.path(), &base).expect("it can be made");
         let file = registry.path().join("t2.json");
         let text = std::fs::read_to_string(&file).expect("it was written");
         let mut record: Record = serde_json::from_str(&text).expect("it is ours");

@@ -1,9 +1,10 @@
-//! What the lab's cluster looks like: three sites, one service, and where everything stands.
+//! What a cluster looks like: its sites, one service, and where everything stands.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::network::{self, Spot};
 use super::ports::Ports;
 
 /// The service that the lab protects.
@@ -51,9 +52,69 @@ pub const SITES: [Site; 3] = [
     },
 ];
 
-/// The names of the sites.
+/// The names of the demo's sites.
 pub fn site_names() -> Vec<&'static str> {
     SITES.iter().map(|site| site.name).collect()
+}
+
+/// The sites of scenarios, in the order of preference.
+pub const LETTERS: [Site; 5] =
+    [letter("a", 1), letter("b", 2), letter("c", 3), letter("d", 4), letter("e", 5)];
+
+const fn letter(name: &'static str, number: u8) -> Site {
+    let name_server = match number {
+        1 => "ns1",
+        2 => "ns2",
+        3 => "ns3",
+        4 => "ns4",
+        _ => "ns5",
+    };
+    let loopback = Ipv4Addr::new(127, 0, number, 1);
+    Site { name, operator: "", jurisdiction: "", loopback, name_server }
+}
+
+/// What kind of cluster it is.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// The sites, in the order of preference.
+    pub sites: &'static [Site],
+    /// How many of them hold data: the first ones.
+    pub data: usize,
+    /// W of the rule.
+    pub required: u32,
+    /// `block` or `single-copy`.
+    pub on_last_copy: &'static str,
+    /// Lines of the table `[timing]`.
+    pub timing: String,
+    /// Foreign name servers that are told of changes.
+    pub secondaries: Vec<SocketAddr>,
+    /// Who may connect, beside the probe; empty: the product's default.
+    pub access: Vec<String>,
+}
+
+impl Shape {
+    /// The demo's, with a timing profile.
+    pub fn demo(profile: &str) -> Self {
+        Self {
+            sites: &SITES,
+            data: SITES.len(),
+            required: 1,
+            on_last_copy: "block",
+            timing: format!("profile = \"{profile}\"\n"),
+            secondaries: Vec::new(),
+            access: Vec::new(),
+        }
+    }
+
+    /// The names of the sites.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.sites.iter().map(|site| site.name).collect()
+    }
+
+    /// Those that hold data.
+    pub fn holders(&self) -> &'static [Site] {
+        self.sites.get(..self.data).unwrap_or(self.sites)
+    }
 }
 
 impl Site {
@@ -83,6 +144,15 @@ impl Kind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Voter, Self::Agent, Self::Names];
 
+    /// Where at a site it stands.
+    pub const fn spot(self) -> Spot {
+        match self {
+            Self::Voter => Spot::Voter,
+            Self::Agent => Spot::Database,
+            Self::Names => Spot::Names,
+        }
+    }
+
     /// Its program.
     pub const fn program(self) -> &'static str {
         match self {
@@ -100,25 +170,45 @@ pub struct Layout {
     pub folder: PathBuf,
     /// The ports.
     pub ports: Ports,
-    /// An address for each of [`SITES`].
-    pub addresses: Vec<Ipv4Addr>,
+    /// What kind of cluster it is.
+    pub shape: Shape,
+    /// Whether sites have networks of their own, and each daemon in them its own address.
+    pub networks: bool,
 }
 
 impl Layout {
-    /// A site's address. Sites of [`SITES`] only; anything else is nowhere (`0.0.0.0`).
-    pub fn address(&self, site: &str) -> Ipv4Addr {
-        let index = SITES.iter().position(|known| known.name == site);
-        index.and_then(|index| self.addresses.get(index)).copied().unwrap_or(Ipv4Addr::UNSPECIFIED)
+    /// The address of somebody at a site; nowhere (`0.0.0.0`) for a site that is none of this
+    /// cluster.
+    pub fn address(&self, site: &str, spot: Spot) -> Ipv4Addr {
+        let sites = self.shape.sites;
+        let Some(index) = sites.iter().position(|known| known.name == site) else {
+            return Ipv4Addr::UNSPECIFIED;
+        };
+        if self.networks {
+            return network::address(index, spot);
+        }
+        sites.get(index).map_or(Ipv4Addr::UNSPECIFIED, |site| site.loopback)
+    }
+
+    /// The site whose PostgreSQL has this address.
+    pub fn site_of(&self, address: Ipv4Addr) -> Option<&'static str> {
+        let own = |site: &&Site| self.address(site.name, Spot::Database) == address;
+        self.shape.sites.iter().find(own).map(|site| site.name)
     }
 
     /// Where a site's PostgreSQL listens.
     pub fn postgres(&self, site: &str) -> SocketAddr {
-        SocketAddr::from((self.address(site), self.ports.postgres))
+        SocketAddr::from((self.address(site, Spot::Database), self.ports.postgres))
     }
 
     /// Where a site's name server answers.
     pub fn name_server(&self, site: &str) -> SocketAddr {
-        SocketAddr::from((self.address(site), self.ports.names))
+        SocketAddr::from((self.address(site, Spot::Names), self.ports.names))
+    }
+
+    /// The agent's own folder at a site: sockets, settings, logs.
+    pub fn run(&self, site: &str) -> PathBuf {
+        self.daemon(site, Kind::Agent).0.join("run")
     }
 
     /// The folder of a daemon and its configuration file.
@@ -149,45 +239,59 @@ impl Layout {
     }
 
     /// The topology, as an operator would write it.
-    pub fn topology(&self, profile: &str) -> String {
+    pub fn topology(&self) -> String {
+        let shape = &self.shape;
         let mut text = format!(
-            "[cluster]\nname = \"clinic-eu\"\n\n[timing]\nprofile = \"{profile}\"\n\n\
-             [dns]\norigin = \"{ORIGIN}\"\ncontact = \"hostmaster.clinic.example.\"\nttl = \"5s\"\n"
+            "[cluster]\nname = \"clinic-eu\"\n\n[timing]\n{}\n\
+             [dns]\norigin = \"{ORIGIN}\"\ncontact = \"hostmaster.clinic.example.\"\nttl = \"5s\"\n",
+            shape.timing
         );
-        for site in &SITES {
-            let address = self.address(site.name);
+        if !shape.secondaries.is_empty() {
+            let _ = writeln!(text, "secondaries = {}", list(&shape.secondaries));
+        }
+        for site in shape.sites {
             let _ = write!(
                 text,
                 "\n[[site]]\nname = \"{}\"\noperator = \"{}\"\njurisdiction = \"{}\"\n\
-                 voter = \"{address}:{}\"\n\
-                 name_server = {{ name = \"{}\", address = \"{address}:{}\" }}\n",
+                 voter = \"{}:{}\"\nname_server = {{ name = \"{}\", address = \"{}\" }}\n",
                 site.name,
                 site.operator,
                 site.jurisdiction,
+                self.address(site.name, Spot::Voter),
                 self.ports.voter,
                 site.name_server,
-                self.ports.names
+                self.name_server(site.name),
             );
         }
         let _ = write!(
             text,
             "\n[[service]]\nname = \"{SERVICE}\"\nwritable = \"{SERVICE}\"\n\
-             read_only = \"{SERVICE}-ro\"\nrequired = 1\non_last_copy = \"block\"\n"
+             read_only = \"{SERVICE}-ro\"\nrequired = {}\non_last_copy = \"{}\"\n",
+            shape.required, shape.on_last_copy
         );
-        for site in &SITES {
-            let address = self.address(site.name);
+        if !shape.access.is_empty() {
+            let _ = writeln!(text, "client_access = {}", list(&shape.access));
+        }
+        for site in shape.holders() {
             let _ = write!(
                 text,
                 "\n[[service.instance]]\nname = \"{}\"\nsite = \"{}\"\n\
-                 postgres = \"{address}:{}\"\nagent = \"{address}:{}\"\n",
+                 postgres = \"{}\"\nagent = \"{}:{}\"\n",
                 site.instance(),
                 site.name,
-                self.ports.postgres,
+                self.postgres(site.name),
+                self.address(site.name, Spot::Database),
                 self.ports.agent
             );
         }
         text
     }
+}
+
+/// Values as a list of TOML.
+fn list<T: std::fmt::Display>(values: &[T]) -> String {
+    let words: Vec<String> = values.iter().map(|value| format!("\"{value}\"")).collect();
+    format!("[{}]", words.join(", "))
 }
 
 /// The writable name of the service, whole.
@@ -209,9 +313,10 @@ mod tests {
         let layout = Layout {
             folder: "/x".into(),
             ports: Ports::usual(),
-            addresses: vec![Ipv4Addr::LOCALHOST; 3],
+            shape: Shape::demo("metro"),
+            networks: true,
         };
-        let text = layout.topology("metro");
+        let text = layout.topology();
         assert_eq!(text.matches("[[site]]").count(), 3);
         assert_eq!(text.matches("[[service.instance]]").count(), 3);
         assert!(text.contains("profile = \"metro\""));

@@ -65,6 +65,15 @@ impl Process {
         })
     }
 
+    /// How long ago it started, to a hundredth of a second.
+    pub fn age(&self) -> Duration {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let seconds = uptime.split(' ').next().and_then(|text| text.parse::<f64>().ok());
+        // The kernel counts in hundredths towards users, whatever its own tick is.
+        let started = Duration::from_millis(self.started.saturating_mul(10));
+        seconds.map_or(Duration::ZERO, Duration::from_secs_f64).saturating_sub(started)
+    }
+
     /// Resident memory in KiB; 0 when it is gone.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
