@@ -32,7 +32,8 @@ pub struct Config {
     pub tls: wire::tls::Files,
     /// The voters, the nearest first.
     pub voters: Vec<SocketAddr>,
-    /// A watchdog device for the guard to feed: `/dev/watchdog`.
+    /// A watchdog device for the guard to feed while PostgreSQL serves: `/dev/watchdog`. Without
+    /// this key none is touched; what it is set to resets the machine.
     #[serde(default)]
     pub watchdog: Option<PathBuf>,
 }

@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod daemon;
+pub mod watchdog;
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -103,6 +103,9 @@ fn become_user(config: &Config, file: &Path) -> anyhow::Result<()> {
     let layout = Layout::create(&config.data, &config.run)?;
     agent::identity::install(config, &layout)?;
     let folders = ["tls", "stream", "lost-tail"].map(|name| config.run.join(name));
+    if let Some(device) = config.watchdog.as_ref().filter(|device| device.exists()) {
+        own(device).with_context(|| device.display().to_string())?;
+    }
     let files = ["ca.crt", "tls.crt", "tls.key"].map(|name| layout.tls(name));
     let all = folders.iter().chain(&files).chain([&config.run, &layout.sockets]);
     for path in all {

@@ -5,13 +5,16 @@
 //! no session the settings of another, so `set synchronous_commit = local` in a client is seen by
 //! nobody (F-16); only what makes sessions start that way is.
 
+use crate::guard::watchdog;
 use crate::instance::Instance;
 use crate::settings;
 use crate::sql::{Connection, SqlError};
+use crate::state::State;
 use failover::checks::{
     Checks, EXPOSURES_NAMED, Exposure, ExposureKind, Exposures, FloorSettings, RewindReady,
     SLOTS_NAMED, Slot,
 };
+use failover::report::Severity;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +94,7 @@ pub async fn measure(instance: Arc<Instance>) {
                 let mut state = instance.state();
                 if state.life == life {
                     state.checks = checks;
+                    judge_watchdog(&instance, &mut state);
                     drop(state);
                     instance.speak.notify_one();
                 }
@@ -102,6 +106,17 @@ pub async fn measure(instance: Arc<Instance>) {
                 rest = Duration::from_secs(2);
             }
         }
+    }
+}
+
+/// Whether the watchdog that the operator switched on can do what it is there for.
+fn judge_watchdog(instance: &Instance, state: &mut State) {
+    let Some(path) = &instance.config.watchdog else { return };
+    let timing = state.assignment.as_ref().map(|known| known.timing.clone()).unwrap_or_default();
+    let within = timing.suspect_after.saturating_sub(crate::instance::patience(&timing));
+    match watchdog::doubtful(path, within) {
+        Some(text) => state.note("watchdog", Severity::Warning, text),
+        None => drop(state.notes.remove("watchdog")),
     }
 }
 

@@ -53,10 +53,13 @@ pub async fn promote(instance: &Arc<Instance>) -> Result<(), PerformError> {
         }
         if moment.since(ended) > GRACE {
             ended = moment;
-            connection.execute(END_CONFLICTS, BOUND).await?;
+            connection.execute(END_CLIENTS, BOUND).await?;
         }
         tokio::time::sleep(STEP).await;
     }
+    // Whoever came to read from the standby has not been admitted to the primary (I-13): no lease
+    // would end these sessions, and they can write now.
+    connection.execute(END_CLIENTS, BOUND).await?;
     tracing::info!(epoch = %assignment.epoch, took = ?now().since(begun), "promoted");
     {
         let mut state = instance.state();
@@ -70,7 +73,7 @@ pub async fn promote(instance: &Arc<Instance>) -> Result<(), PerformError> {
 }
 
 /// Sessions of clients; ours belong to the bootstrap superuser.
-const END_CONFLICTS: &str = "
+const END_CLIENTS: &str = "
 select pg_terminate_backend(pid) from pg_stat_activity
  where backend_type = 'client backend' and usesysid <> 10";
 

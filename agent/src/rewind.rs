@@ -37,12 +37,21 @@ pub async fn rewind(instance: &Instance, upstream: &InstanceId) -> Result<(), Pe
     let source = conninfo_as(instance, &upstream, "pg_rewind");
     let target = settled(instance, &upstream, &source).await?;
     let control = history::control(&layout.data)?;
-    if is_in(history::clean_end(&layout.data, &control).as_ref(), &target) {
+    let twin = is_twin(instance.promises.get().led.is_some(), &control, &target);
+    if !twin && is_in(history::clean_end(&layout.data, &control).as_ref(), &target) {
         tracing::info!("its end is in the primary's history: nothing to rewind");
         return follows_again(instance);
     }
     instance.forget_locks();
     keep_tail(instance, &control, &target)?;
+    if twin {
+        // `pg_rewind` would say that nothing is to be done.
+        instance.promises.update(|memory| memory.beyond = true)?;
+        return Err(PerformError::NotYet(format!(
+            "timeline {} is another one at {}: only a new copy helps",
+            control.timeline, upstream.instance
+        )));
+    }
     remove_durably(&layout.data.join("standby.signal"))?;
     let _under_way = UnderWay::begin(instance);
     instance.promises.update(|memory| memory.beyond = true)?;
@@ -155,6 +164,13 @@ async fn history_of(
         history::file_name(timeline)
     );
     Ok(history::parse(&instance.programs.ask(source, &query).await?))
+}
+
+/// Two instances that were promoted from the same place, the second without having heard of the
+/// first, both called their timeline by the next number; it is not one timeline. Whoever led wrote
+/// its own timeline, and whoever leads after it was promoted to another.
+fn is_twin(led: bool, control: &Control, target: &Position) -> bool {
+    led && control.timeline == target.timeline
 }
 
 /// Whether a clean end is known, and part of the target's history.

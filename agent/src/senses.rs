@@ -47,15 +47,33 @@ async fn hear_guard(instance: Arc<Instance>, mut notices: mpsc::UnboundedReceive
 /// How often it is written down how far the log was read, when nothing in it mattered.
 const MARK_EVERY: Duration = Duration::from_secs(1);
 
+/// How soon the log is followed again when that ended: the disk was full, or the file is another.
+const FOLLOW_AGAIN: Duration = Duration::from_millis(200);
+
+/// Follows the log for as long as the agent runs: without it a cancelled wait is nobody's news.
 async fn hear_log(instance: Arc<Instance>, mut batches: mpsc::Receiver<Batch>) {
+    loop {
+        hear_batches(&instance, &mut batches).await;
+        tracing::error!("PostgreSQL's log is not followed any more: it is followed anew");
+        batches = loop {
+            tokio::time::sleep(FOLLOW_AGAIN).await;
+            match server_log::follow(&instance.layout.log()) {
+                Ok(batches) => break batches,
+                Err(error) => tracing::error!(%error, "PostgreSQL's log cannot be followed"),
+            }
+        };
+    }
+}
+
+async fn hear_batches(instance: &Arc<Instance>, batches: &mut mpsc::Receiver<Batch>) {
     let mut marked = now();
     while let Some(batch) = batches.recv().await {
         let matters = !batch.lines.is_empty();
         for line in batch.lines {
             if batch.missed {
-                hear_missed(&instance, &line).await;
+                hear_missed(instance, &line).await;
             } else {
-                hear_line(&instance, line).await;
+                hear_line(instance, line).await;
             }
         }
         // Only now: what was read and not yet heeded must be read again by the next agent.

@@ -64,7 +64,11 @@ pub fn read_line(line: &str) -> Option<Line> {
         "is not in this server's history",
         "forked off current database system timeline",
     ];
-    // Only the server's own lines begin with a time; a client's text may hold anything.
+    // Only the server's own lines begin with a time; a client's text may hold anything, and where
+    // it has several lines PostgreSQL puts a tab before every one but the first.
+    if !line.starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
     let (head, message) = line.split_once("] ")?;
     let (severity, text) = message.split_once(": ")?;
     let text = text.trim_start();
@@ -209,8 +213,11 @@ impl Tail {
     fn read(&mut self) -> io::Result<Vec<Line>> {
         let mut found = self.read_more()?;
         if self.at > self.rotate_at {
-            std::fs::copy(&self.path, self.path.with_extension("log.1"))?;
-            found.extend(self.shorten()?);
+            // Where there is no room for the copy, the log grows; it must still be read.
+            match std::fs::copy(&self.path, self.path.with_extension("log.1")) {
+                Ok(_) => found.extend(self.shorten()?),
+                Err(_) => self.rotate_at = self.at.saturating_mul(2),
+            }
         }
         if std::mem::take(&mut self.gap) {
             found.push(Line::Gap);

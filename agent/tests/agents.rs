@@ -9,58 +9,18 @@ use failover::report::{Down, Server};
 use failover::{Epoch, Generation, Role};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use support::process::{Agent, guard_of, postmaster_of, primary, writable};
 use support::voter::Voter;
-use support::{PROGRAM, World, play, wait_for};
+use support::{World, play, wait_for};
 use wire::clock::now;
 
-/// An agent of its own process; killed when dropped.
-struct Agent {
-    child: Child,
-    file: PathBuf,
+fn postmaster(world: &World) -> Option<u32> {
+    postmaster_of(world, "a")
 }
 
-impl Agent {
-    fn start(world: &World, name: &str, voter: &Voter) -> Self {
-        let config = world.config(name);
-        let folder = world.folder.path().join(name);
-        let file = folder.join("agent.toml");
-        let text = format!(
-            "cluster = \"test\"\nservice = \"clinic\"\ninstance = \"{name}\"\nsite = \"here\"\n\
-             listen = \"{}\"\ndata = \"pgdata\"\nrun = \"run\"\nvoters = [\"{}\"]\n\
-             [postgres]\nlisten = \"{}\"\n[postgres.settings]\nshared_buffers = \"16MB\"\n\
-             [tls]\nca = \"ca.crt\"\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n",
-            config.listen, voter.address, config.postgres.listen
-        );
-        std::fs::write(&file, text).unwrap();
-        Self { child: Self::spawn(&file), file }
-    }
-
-    fn spawn(file: &PathBuf) -> Child {
-        Command::new(PROGRAM).arg("--config").arg(file).stdin(Stdio::null()).spawn().unwrap()
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.child = Self::spawn(&self.file);
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn primary() -> Role {
-    Role::Primary { initialise: true, prepare: false }
+fn guard(world: &World) -> u32 {
+    guard_of(world, "a")
 }
 
 /// A single agent whose voter makes it a primary that needs no standby, admitted on a lease.
@@ -74,20 +34,6 @@ async fn admitted(world: &World) -> (Voter, Agent) {
     wait_for("admitted", || writable(&voter) == Some(true)).await;
     println!("from nothing to admitted: {:?}", now().since(begun));
     (voter, agent)
-}
-
-fn writable(voter: &Voter) -> Option<bool> {
-    if let Server::Writable { admits, .. } = voter.last()?.server { Some(admits) } else { None }
-}
-
-fn postmaster(world: &World) -> Option<u32> {
-    let path = world.folder.path().join("a/pgdata/postmaster.pid");
-    let pid = std::fs::read_to_string(path).ok()?.lines().next()?.trim().parse().ok()?;
-    processes::is_alive(pid).then_some(pid)
-}
-
-fn guard(world: &World) -> u32 {
-    processes::stat(postmaster(world).unwrap()).unwrap().parent
 }
 
 #[test]

@@ -29,6 +29,29 @@ pub fn is_valid(local: &Local, timing: &Timing, now: Moment) -> bool {
     expires(local, timing).is_some_and(|end| now < end)
 }
 
+/// What the guard does with a hardware watchdog, which resets the machine unless it is fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watchdog {
+    /// Nothing is served under a deadline: the device is switched off.
+    Off,
+    /// The deadline holds.
+    Feed,
+    /// The deadline has passed and something of PostgreSQL still runs: what SIGKILL does not end,
+    /// the machine's reset does.
+    Starve,
+}
+
+/// The guard's half, where the machine has a watchdog: `runs` is whether anything of PostgreSQL
+/// does, `deadline` the one that the evidence was last worth; `None`: it serves nobody.
+#[must_use]
+pub fn watchdog(runs: bool, deadline: Option<Moment>, now: Moment) -> Watchdog {
+    match deadline {
+        Some(deadline) if runs && now >= deadline => Watchdog::Starve,
+        Some(_) if runs => Watchdog::Feed,
+        Some(_) | None => Watchdog::Off,
+    }
+}
+
 /// The granter's half: the epoch to grant to the sender of a report, if it is the primary of its
 /// service and no one is about to take its place. To be called by a leader whose leadership a
 /// quorum has confirmed *after* the report arrived (I-19).

@@ -6,9 +6,12 @@ mod support;
 
 use failover::cluster::Hold;
 use failover::event::ServiceChange;
+use failover::lease::Watchdog;
 use failover::report::Down;
 use failover::report::Server;
-use failover::{Epoch, Lsn, Request, Ruling, Timestamp, TransitionId, View, lease, rule_on};
+use failover::{
+    Epoch, Lsn, Moment, Request, Ruling, Timestamp, TransitionId, View, lease, rule_on,
+};
 use support::{Situation, at, clinic, cluster, id, report};
 
 #[test]
@@ -146,6 +149,22 @@ fn i05_a_switchover_needs_a_candidate_of_the_rule() {
     assert!(!rule(&now, "stranger"));
     now.cluster.services.get_mut(&clinic()).unwrap().rule.instances = [id("c")].into();
     assert!(!rule(&now, "b"), "not in the rule");
+}
+
+/// I-03: the watchdog is fed only while the deadline holds.
+#[test]
+fn i03_the_watchdog_is_fed_only_while_the_deadline_holds() {
+    let (before, at, after) = (Moment(9), Moment(10), Moment(11));
+    for (runs, deadline, now, expected) in [
+        (true, Some(at), before, Watchdog::Feed),
+        (true, Some(at), at, Watchdog::Starve),
+        (true, Some(at), after, Watchdog::Starve),
+        (true, None, after, Watchdog::Off),
+        (false, Some(at), after, Watchdog::Off),
+        (false, None, before, Watchdog::Off),
+    ] {
+        assert_eq!(lease::watchdog(runs, deadline, now), expected, "{runs} {deadline:?} {now:?}");
+    }
 }
 
 /// I-19, I-20: a lease is for the primary that accepted the epoch, and for nobody on the way out.

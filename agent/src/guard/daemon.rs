@@ -1,8 +1,10 @@
 //! The guard's own process: plain threads, so that nothing but the kernel decides when it runs.
 
+use super::watchdog::Device;
 use super::{Cause, Exited, Launch, Order, Status, Word};
 use crate::processes;
 use failover::Moment;
+use failover::lease::{self, Watchdog};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
@@ -16,10 +18,13 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// The shortest timeout of a watchdog is a second.
+const FEED_EVERY: Duration = Duration::from_millis(250);
 
 /// What the guard is started with.
 #[derive(Clone, Debug)]
@@ -28,7 +33,7 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Only one guard at a time holds this file.
     pub lock: PathBuf,
-    /// A watchdog device to keep quiet while the guard works.
+    /// A watchdog device, which resets the machine when the deadline passes and nothing helps.
     pub watchdog: Option<PathBuf>,
 }
 
@@ -40,6 +45,8 @@ struct Inner {
     agent: Option<UnixStream>,
     /// Counts agents served.
     served: u64,
+    /// The watchdog, where there is one.
+    device: Option<Device>,
 }
 
 struct Guard {
@@ -67,6 +74,7 @@ pub fn run(settings: &Settings) -> io::Result<()> {
             last: None,
             agent: None,
             served: 0,
+            device: settings.watchdog.as_deref().map(Device::new),
         }),
         started: Condvar::new(),
         timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?,
@@ -77,8 +85,8 @@ pub fn run(settings: &Settings) -> io::Result<()> {
         let _ = terminate.wait();
         guard.end();
     })?;
-    if let Some(path) = settings.watchdog.clone() {
-        thread(&guard, move |_| feed(&path))?;
+    if settings.watchdog.is_some() {
+        thread(&guard, Guard::feed)?;
     }
     for stream in listener.incoming() {
         let stream = stream?;
@@ -102,18 +110,6 @@ fn block_signals() -> io::Result<SigSet> {
 fn thread(guard: &Arc<Guard>, body: impl FnOnce(&Guard) + Send + 'static) -> io::Result<()> {
     let guard = Arc::clone(guard);
     std::thread::Builder::new().stack_size(128 * 1024).spawn(move || body(&guard)).map(drop)
-}
-
-/// Feeds a hardware watchdog once a second; it is never disarmed, so the guard's end is the
-/// machine's.
-fn feed(path: &Path) {
-    let Ok(mut device) = OpenOptions::new().write(true).open(path) else { return };
-    let Ok(timer) = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC) else { return };
-    let second = TimeSpec::from_duration(Duration::from_secs(1));
-    if timer.set(Expiration::Interval(second), TimerSetTimeFlags::empty()).is_err() {
-        return;
-    }
-    while timer.wait().is_ok() && device.write_all(b"\0").is_ok() {}
 }
 
 impl Guard {
@@ -153,7 +149,32 @@ impl Guard {
         if let Some(agent) = inner.agent.as_mut() {
             drop(say(agent, &Word::Exited(exited)));
         }
-        leave_if_idle(&inner);
+        leave_if_idle(&mut inner);
+    }
+
+    /// Keeps the hardware watchdog as the law says, several times within its shortest timeout.
+    /// Under the lock: a guard that is stuck feeds nothing.
+    fn feed(&self) {
+        let Ok(timer) = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC) else {
+            return;
+        };
+        let every = TimeSpec::from_duration(FEED_EVERY);
+        if timer.set(Expiration::Interval(every), TimerSetTimeFlags::empty()).is_err() {
+            return;
+        }
+        loop {
+            let mut inner = self.lock();
+            let wish = lease::watchdog(inner.child.is_some(), inner.deadline, wire::clock::now());
+            match (&mut inner.device, wish) {
+                (Some(device), Watchdog::Feed) => device.feed(),
+                (Some(device), Watchdog::Off) => device.off(),
+                (Some(_), Watchdog::Starve) | (None, _) => {}
+            }
+            drop(inner);
+            if timer.wait().is_err() {
+                return;
+            }
+        }
     }
 
     fn watch_deadline(&self) {
@@ -163,7 +184,7 @@ impl Guard {
             }
             let mut inner = self.lock();
             if inner.deadline.is_some_and(|deadline| deadline <= wire::clock::now()) {
-                inner.deadline = None;
+                // It stays until nothing runs any more: the watchdog goes by it.
                 kill_tree(&mut inner, Cause::Deadline);
             }
         }
@@ -183,7 +204,7 @@ impl Guard {
         let mut inner = self.lock();
         if inner.served == own {
             inner.agent = None;
-            leave_if_idle(&inner);
+            leave_if_idle(&mut inner);
         }
     }
 
@@ -265,15 +286,23 @@ impl Guard {
         let mut inner = self.lock();
         kill_tree(&mut inner, Cause::Ordered);
         end_orphans();
-        std::process::exit(0);
+        leave(&mut inner);
     }
 }
 
 /// With nothing to guard and nobody to serve, there is no reason to stay.
-fn leave_if_idle(inner: &Inner) {
+fn leave_if_idle(inner: &mut Inner) {
     if inner.child.is_none() && inner.agent.is_none() {
-        std::process::exit(0);
+        leave(inner);
     }
+}
+
+/// Ends this process, the watchdog switched off before: nothing is left that it is there for.
+fn leave(inner: &mut Inner) -> ! {
+    if let Some(device) = &mut inner.device {
+        device.off();
+    }
+    std::process::exit(0);
 }
 
 fn spawn(launch: &Launch) -> io::Result<Pid> {

@@ -35,6 +35,34 @@ fn lines_that_matter_are_read() {
     assert_eq!(read_line("garbage"), None);
 }
 
+/// I-09, I-27: a client can write any text into the log, in several lines too; those that are not
+/// the first begin with a tab, and are nobody's word.
+#[test]
+fn i27_a_clients_text_is_not_the_servers_word() {
+    for text in [
+        CANCELLED,
+        "LOG:  requested starting point 0/3000000 is not in this server's history",
+        "LOG:  replication connection authorized: user=baton-x application_name=y",
+        "LOG:  parameter \"synchronous_standby_names\" changed to \"\"",
+    ] {
+        assert_eq!(read_line(&format!("\t{STAMP}{text}")), None);
+        assert_eq!(read_line(&format!("\tx [1] {text}")), None);
+    }
+}
+
+/// I-12: with no room for the copy, the log is read all the same.
+#[test]
+fn i12_a_log_that_cannot_be_copied_is_still_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("postgres.log");
+    std::fs::create_dir(folder.path().join("postgres.log.1")).unwrap();
+    let mut tail = Tail::open(&path, 64).unwrap();
+    for _ in 0..3 {
+        append(&path, &format!("{STAMP}{CANCELLED}\n"));
+        assert_eq!(cancelled(&tail.read().unwrap()), 1);
+    }
+}
+
 #[test]
 fn settings_that_change_are_read() {
     let setting = |value: Option<&str>| {

@@ -1,6 +1,7 @@
 //! Real instances on loopback, each with a guard of its own, all gone when the test ends.
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+pub mod process;
 pub mod voter;
 
 use agent::config::{Config, Postgres};
@@ -56,6 +57,7 @@ pub struct World {
     pub peers: BTreeMap<InstanceId, Declared>,
     revision: AtomicU64,
     pub timing: Timing,
+    pub watchdog: Option<PathBuf>,
 }
 
 pub fn id(name: &str) -> InstanceId {
@@ -85,6 +87,7 @@ impl World {
             peers: names.iter().map(declared).collect(),
             revision: AtomicU64::new(1),
             timing: Timing { heartbeat: Duration::from_millis(200), ..Timing::default() },
+            watchdog: None,
         }
     }
 
@@ -134,7 +137,7 @@ impl World {
             },
             tls,
             voters: vec![free_port()],
-            watchdog: None,
+            watchdog: self.watchdog.clone(),
         }
     }
 
