@@ -37,7 +37,9 @@ pub async fn rewind(instance: &Instance, upstream: &InstanceId) -> Result<(), Pe
     let source = conninfo_as(instance, &upstream, "pg_rewind");
     let target = settled(instance, &upstream, &source).await?;
     let control = history::control(&layout.data)?;
-    let twin = is_twin(instance.promises.get().led.is_some(), &control, &target);
+    // After a crash the control file may still be of the timeline before its promotion.
+    let own = history::newest_timeline(&layout.data).max(control.timeline);
+    let twin = instance.promises.get().led.is_some() && own == target.timeline;
     if !twin && is_in(history::clean_end(&layout.data, &control).as_ref(), &target) {
         tracing::info!("its end is in the primary's history: nothing to rewind");
         return follows_again(instance);
@@ -45,11 +47,14 @@ pub async fn rewind(instance: &Instance, upstream: &InstanceId) -> Result<(), Pe
     instance.forget_locks();
     keep_tail(instance, &control, &target)?;
     if twin {
-        // `pg_rewind` would say that nothing is to be done.
+        // Two instances that were promoted from one place, the second without having heard of the
+        // first, both count on to the same number. Whoever led wrote a timeline of its own, and
+        // whoever leads after it was promoted to another; but `pg_rewind` takes them for one, and
+        // says that nothing is to be done.
         instance.promises.update(|memory| memory.beyond = true)?;
         return Err(PerformError::NotYet(format!(
-            "timeline {} is another one at {}: only a new copy helps",
-            control.timeline, upstream.instance
+            "timeline {own} of {} is another one: only a new copy helps",
+            upstream.instance
         )));
     }
     remove_durably(&layout.data.join("standby.signal"))?;
@@ -166,13 +171,6 @@ async fn history_of(
     Ok(history::parse(&instance.programs.ask(source, &query).await?))
 }
 
-/// Two instances that were promoted from the same place, the second without having heard of the
-/// first, both called their timeline by the next number; it is not one timeline. Whoever led wrote
-/// its own timeline, and whoever leads after it was promoted to another.
-fn is_twin(led: bool, control: &Control, target: &Position) -> bool {
-    led && control.timeline == target.timeline
-}
-
 /// Whether a clean end is known, and part of the target's history.
 fn is_in(end: Option<&Position>, target: &Position) -> bool {
     end.is_some_and(|end| target.contains(end))
@@ -201,7 +199,8 @@ fn keep_tail(
             continue;
         };
         let reaches = start.0.saturating_add(control.segment) > fork.0;
-        if timeline == control.timeline && reaches && is_written(&wal.join(&name), start) {
+        // Also what it wrote after a promotion whose first checkpoint it did not live to see.
+        if timeline >= control.timeline && reaches && is_written(&wal.join(&name), start) {
             let copy = folder.join(&name);
             std::fs::copy(wal.join(&name), &copy)?;
             File::open(&copy)?.sync_all()?;
