@@ -1,10 +1,10 @@
 //! Planted bugs: is each of them caught, and how soon?
 //!
-//! A list of small wrong changes lies in `scenarios/mutants/`: what a tired person might write. Each
-//! is made in a copy of the sources, the simulated world is built from it, and the catalogue and
-//! then random disasters are played until an invariant breaks. One that survives means that a check
-//! is missing from the oracle, a fault from the world or a scenario from the catalogue. The copy and
-//! its build stay in `target/mutants`, so that the next run compiles what changed only.
+//! A list of small wrong changes lies in `scenarios/mutants/`: what a tired person might write.
+//! Each is made in a copy of the sources, the simulated world is built from it, and the catalogue
+//! and then random disasters are played until an invariant breaks. One that survives means that a
+//! check is missing from the oracle, a fault from the world or a scenario from the catalogue. The
+//! copy and its build stay in `target/mutants`: the next run compiles only what changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -148,7 +148,6 @@ impl Copy {
             .args(["build", "--profile", "mutants", "--bin", "baton-sim", "--target-dir"])
             .arg(&target)
             .current_dir(&self.place)
-            .env("RUSTFLAGS", "-Awarnings")
             .output()
             .context("cargo builds the copy")?;
         for file in planted.keys() {
