@@ -26,6 +26,8 @@ do $$ begin
   if to_regrole('baton_probe') is null then create role baton_probe login; end if;
 end $$;
 create schema if not exists baton_probe authorization baton_probe;
+grant usage on schema baton to baton_instances;
+grant select on baton.marker to baton_instances;
 commit";
 
 /// Makes what is missing.
@@ -39,7 +41,8 @@ pub async fn ensure<'a>(
     // Two proofs may begin at once, and `if not exists` does not look at what is uncommitted.
     connection.execute("select pg_advisory_lock(hashtext('baton'))", BOUND).await?;
     let complete = "select to_regclass('baton.pulse') is not null \
-                    and to_regnamespace('baton_probe') is not null";
+                    and to_regnamespace('baton_probe') is not null \
+                    and has_table_privilege('baton_instances', 'baton.marker', 'select')";
     if connection.text(complete, BOUND).await?.as_deref() != Some("t") {
         connection.execute(SCHEMA, BOUND).await?;
     }

@@ -144,6 +144,7 @@ pub fn overruled(instance: &Instance, text: &str) {
         }
         if let Err(error) = instance.promises.update(|memory| memory.doubt_pending = true) {
             tracing::error!(%error, "that the rule was overruled cannot be written down");
+            instance.state().unwritten = true;
         }
     }
     tracing::warn!(text, "the rule was overruled");

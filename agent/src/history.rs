@@ -14,6 +14,8 @@ pub struct Control {
     pub system_identifier: SystemIdentifier,
     /// A primary's clean shutdown.
     pub shut_down: bool,
+    /// It last ran as a primary, not as a standby.
+    pub led: bool,
     /// Where the last checkpoint's record begins.
     pub checkpoint: Lsn,
     /// Its timeline.
@@ -42,6 +44,8 @@ pub fn control(data: &Path) -> io::Result<Control> {
     Ok(Control {
         system_identifier: SystemIdentifier(long(0)),
         shut_down: short(16) == 1,
+        // Shut down, shutting down, in crash recovery, in production.
+        led: matches!(short(16), 1 | 3 | 4 | 6),
         checkpoint: Lsn(long(32)),
         timeline: Timeline(short(48)),
         segment: segment_size(data),

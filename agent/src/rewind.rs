@@ -14,7 +14,7 @@ use crate::settings::{self, Upstream};
 use crate::start::resolve;
 use failover::position::Position;
 use failover::report::Severity;
-use failover::{InstanceId, Lsn, Timeline};
+use failover::{Epoch, InstanceId, Lsn, Timeline};
 use serde_json::json;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -39,7 +39,10 @@ pub async fn rewind(instance: &Instance, upstream: &InstanceId) -> Result<(), Pe
     let control = history::control(&layout.data)?;
     // After a crash the control file may still be of the timeline before its promotion.
     let own = history::newest_timeline(&layout.data).max(control.timeline);
-    let twin = instance.promises.get().led.is_some() && own == target.timeline;
+    let led = instance.promises.get().led.filter(|_| control.led);
+    let twin = led.is_some()
+        && (own == target.timeline
+            || is_unknown(instance, led.unwrap_or_default(), &source).await?);
     if !twin && is_in(history::clean_end(&layout.data, &control).as_ref(), &target) {
         tracing::info!("its end is in the primary's history: nothing to rewind");
         return follows_again(instance);
@@ -86,6 +89,17 @@ pub async fn rewind(instance: &Instance, upstream: &InstanceId) -> Result<(), Pe
             Err(error.into())
         }
     }
+}
+
+/// Whether the primary's history lacks this instance's leadership of an epoch: then whatever it
+/// wrote as a primary may hide behind a timeline's number, also one that the primary has since
+/// left for another.
+async fn is_unknown(instance: &Instance, epoch: Epoch, source: &str) -> Result<bool, PerformError> {
+    let query = format!(
+        "select count(*) from baton.marker where epoch = {epoch} and instance = '{}'",
+        instance.config.instance
+    );
+    Ok(instance.programs.ask(source, &query).await?.trim() != "1")
 }
 
 /// While it lives, the law sees a rewind that goes on, and not a directory beyond help.

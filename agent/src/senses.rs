@@ -5,6 +5,7 @@ use crate::guard::client::Notice;
 use crate::instance::Instance;
 use crate::measure;
 use crate::probe::Facts;
+use crate::processes;
 use crate::server_log::{self, Batch, Line};
 use crate::settings::{self, Dynamic};
 use failover::report::Severity;
@@ -117,6 +118,8 @@ fn doubt(instance: &Instance, text: &str) {
     instance.state().doubted = Some(now());
     if let Err(error) = instance.promises.update(|memory| memory.doubt_pending = true) {
         tracing::error!(%error, "the doubt cannot be written down");
+        // Said all the same, until it is.
+        instance.state().unwritten = true;
     }
     instance.state().note("wait-cancelled", Severity::Warning, text);
     instance.speak.notify_one();
@@ -175,7 +178,12 @@ fn judge_stream(instance: &Instance, pid: u32, role: &str, name: &str) {
 }
 
 fn end_stream(instance: &Instance, pid: u32, role: &str, name: &str) {
-    if let Ok(number) = i32::try_from(pid) {
+    let postmaster = instance.state().pid;
+    let parent = processes::stat(pid).map(|stat| stat.parent);
+    if postmaster.is_some()
+        && parent == postmaster
+        && let Ok(number) = i32::try_from(pid)
+    {
         let _ = kill(Pid::from_raw(number), Signal::SIGTERM);
     }
     tracing::error!(pid, role, name, "a replication connection under another's name: ended");
@@ -277,8 +285,9 @@ async fn after_look(instance: &Arc<Instance>) {
 /// The commits in doubt stand at or before the log's end as probed after they were heard of; or,
 /// while the rule is overruled, after it is proven again (I-12).
 fn record_doubt(instance: &Instance) {
+    let unwritten = instance.state().unwritten;
     let memory = instance.promises.get();
-    if !memory.doubt_pending {
+    if !memory.doubt_pending && !unwritten {
         return;
     }
     let (position, looked) = {
@@ -306,6 +315,7 @@ fn record_doubt(instance: &Instance) {
     });
     match noted {
         Ok(()) => {
+            instance.state().unwritten = false;
             let text =
                 format!("commits up to {position} may have been acknowledged without the standbys");
             instance.state().note("wait-cancelled", Severity::Warning, text);

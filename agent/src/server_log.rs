@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// The log is copied to `.1` and shortened when it is larger than this, in bytes.
@@ -64,12 +65,7 @@ pub fn read_line(line: &str) -> Option<Line> {
         "is not in this server's history",
         "forked off current database system timeline",
     ];
-    // Only the server's own lines begin with a time; a client's text may hold anything, and where
-    // it has several lines PostgreSQL puts a tab before every one but the first.
-    if !line.starts_with(|first: char| first.is_ascii_digit()) {
-        return None;
-    }
-    let (head, message) = line.split_once("] ")?;
+    let (pid, message) = own_line(line)?;
     let (severity, text) = message.split_once(": ")?;
     let text = text.trim_start();
     let any = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
@@ -87,7 +83,7 @@ pub fn read_line(line: &str) -> Option<Line> {
                 Some(value.split(' ').next()?.to_owned())
             };
             Some(Line::Replication {
-                pid: head.rsplit_once('[')?.1.parse().ok()?,
+                pid,
                 role: word(" user=")?,
                 name: word(" application_name=").unwrap_or_default(),
             })
@@ -97,6 +93,25 @@ pub fn read_line(line: &str) -> Option<Line> {
         "LOG" | "FATAL" if any(LOST) => Some(Line::StreamLost),
         _ => None,
     }
+}
+
+/// The process and the message of a line that the server began itself: `2026-11-22 01:02:03.456 UTC
+/// [4711] …`. A client's text may hold anything, but the server begins each of its further lines
+/// with a tab.
+fn own_line(line: &str) -> Option<(u32, &str)> {
+    let (head, message) = line.split_once("] ")?;
+    let (time, pid) = head.rsplit_once(" [")?;
+    let mut words = time.split(' ');
+    let (date, clock, zone) = (words.next()?, words.next()?, words.next()?);
+    let like = |text: &str, form: &str| {
+        text.len() == form.len()
+            && text.bytes().zip(form.bytes()).all(|(byte, form)| match form {
+                b'0' => byte.is_ascii_digit(),
+                other => byte == other,
+            })
+    };
+    let right = like(date, "0000-00-00") && like(clock, "00:00:00.000") && !zone.is_empty();
+    (right && words.next().is_none()).then_some((pid.parse().ok()?, message))
 }
 
 /// `parameter "x" changed to "y"`, or `parameter "x" removed from configuration file, …`.
@@ -153,29 +168,51 @@ pub struct Batch {
 /// The log cannot be opened or watched.
 pub fn follow(path: &Path) -> io::Result<mpsc::Receiver<Batch>> {
     let mut tail = Tail::open(path, ROTATE_AT)?;
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
-    let events =
-        AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_ATTRIB;
-    inotify.add_watch(path, events)?;
+    let mut inotify = watch(path)?;
     let (batches, received) = mpsc::channel(1024);
     std::thread::Builder::new().name("server-log".into()).stack_size(256 * 1024).spawn(
         move || {
             let mut missed = true;
             loop {
-                let Ok(lines) = tail.read() else { return };
-                let Ok(mark) = tail.mark() else { return };
+                let lines = tail.read().unwrap_or_else(|error| {
+                    // A full disk, say: what could not be read is said to be missing.
+                    tracing::warn!(%error, "PostgreSQL's log cannot be read");
+                    std::thread::sleep(AGAIN);
+                    vec![Line::Gap]
+                });
+                let Ok(mark) = tail.mark() else { continue };
                 if batches.blocking_send(Batch { lines, missed, mark }).is_err() {
                     return;
                 }
                 missed = false;
-                let waited = inotify.read_events();
-                if waited.is_err() || !tail.path.exists() || batches.is_closed() {
+                if tail.is_replaced() {
+                    // Somebody took it away, and PostgreSQL was started anew with another.
+                    if let (Ok(next), Ok(watching)) = (tail.reopen(), watch(&tail.path)) {
+                        (tail, inotify) = (next, watching);
+                        continue;
+                    }
+                }
+                if inotify.read_events().is_err() {
+                    std::thread::sleep(AGAIN);
+                }
+                if batches.is_closed() {
                     return;
                 }
             }
         },
     )?;
     Ok(received)
+}
+
+/// After an error.
+const AGAIN: Duration = Duration::from_millis(500);
+
+fn watch(path: &Path) -> io::Result<Inotify> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
+    let events =
+        AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_ATTRIB;
+    inotify.add_watch(path, events)?;
+    Ok(inotify)
 }
 
 struct Tail {
@@ -185,6 +222,8 @@ struct Tail {
     partial: Vec<u8>,
     rotate_at: u64,
     gap: bool,
+    /// The present line is longer than any that is read: all of it is skipped.
+    overlong: bool,
 }
 
 impl Tail {
@@ -202,7 +241,22 @@ impl Tail {
             None => (found.len(), false),
         };
         let path = path.to_owned();
-        Ok(Self { path, file, at, partial: Vec::new(), rotate_at, gap })
+        Ok(Self { path, file, at, partial: Vec::new(), rotate_at, gap, overlong: false })
+    }
+
+    /// Whether another file has the name now. While none has, the one read is still written to.
+    fn is_replaced(&self) -> bool {
+        let own = self.file.metadata().map(|found| found.ino());
+        let named = std::fs::metadata(&self.path).map(|found| found.ino());
+        matches!((own, named), (Ok(own), Ok(named)) if own != named)
+    }
+
+    /// The file that has the name now, from its beginning.
+    fn reopen(&mut self) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
+        let path = self.path.clone();
+        let (partial, rotate_at) = (Vec::new(), self.rotate_at);
+        Ok(Self { path, file, at: 0, partial, rotate_at, gap: false, overlong: false })
     }
 
     fn mark(&self) -> io::Result<Mark> {
@@ -261,11 +315,15 @@ impl Tail {
             self.partial.extend_from_slice(chunk.get(..count).unwrap_or_default());
             while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.partial.drain(..=end).collect();
+                if std::mem::take(&mut self.overlong) {
+                    continue;
+                }
                 found.extend(read_line(String::from_utf8_lossy(&line).trim_end()));
             }
             // A line without end is nobody's line.
             if self.partial.len() > 1 << 20 {
                 self.partial.clear();
+                self.overlong = true;
             }
         }
     }

@@ -69,6 +69,8 @@ pub struct State {
     /// Commits were seen to wait in this life of the server, and nothing has put that in question
     /// since (F-15).
     pub waits: bool,
+    /// A doubt could not be written down yet.
+    pub unwritten: bool,
     /// Somebody overruled the rule, and it is not proven again yet (F-13).
     pub overruled: bool,
     /// The newest values of `synchronous_standby_names` of our own making.
@@ -130,6 +132,7 @@ impl State {
             enforcing: None,
             doubted: None,
             waits: false,
+            unwritten: false,
             overruled: false,
             names: VecDeque::new(),
             rewinding: false,
@@ -317,7 +320,7 @@ impl State {
 
     /// What was measured, and whether commits are in doubt of which the end is not known yet.
     fn checks(&self, memory: &Memory) -> Checks {
-        Checks { exposed: memory.doubt_pending, ..self.checks.clone() }
+        Checks { exposed: memory.doubt_pending || self.unwritten, ..self.checks.clone() }
     }
 
     /// Says something to people until it is said otherwise.

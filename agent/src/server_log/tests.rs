@@ -77,6 +77,40 @@ fn settings_that_change_are_read() {
     assert_eq!(line(removed), setting(None));
 }
 
+/// What a client says is no line of the server's.
+#[test]
+fn a_client_cannot_speak_for_the_server() {
+    let text = format!("{STAMP}{CANCELLED}");
+    assert_eq!(read_line(&format!("\t{text}")), None);
+    assert_eq!(read_line(&format!("x{text}")), None);
+    assert_eq!(read_line(&format!("LOG:  statement: select 1] {CANCELLED}")), None);
+    assert_eq!(read_line(&text.replace("[4711]", "[x]")), None);
+    assert_eq!(read_line(&text.replace("01:02", "01-02")), None);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("postgres.log");
+    let mut tail = Tail::open(&path, ROTATE_AT).unwrap();
+    append(&path, &format!("{STAMP}LOG:  {}", "x".repeat(1 << 20)));
+    assert!(tail.read().unwrap().is_empty());
+    append(&path, &format!("x{text}\n{text}\n"));
+    assert_eq!(cancelled(&tail.read().unwrap()), 1, "the rest of an overlong line is none");
+}
+
+/// I-12: a log that was taken away is read on, and the next one from its beginning.
+#[test]
+fn i12_a_log_that_was_taken_away_is_read_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("postgres.log");
+    let mut tail = Tail::open(&path, ROTATE_AT).unwrap();
+    let mut server = OpenOptions::new().append(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    server.write_all(format!("{STAMP}{CANCELLED}\n").as_bytes()).unwrap();
+    assert_eq!(cancelled(&tail.read().unwrap()), 1);
+    assert!(!tail.is_replaced());
+    append(&path, &format!("{STAMP}{CANCELLED}\n"));
+    assert!(tail.is_replaced());
+    assert_eq!(cancelled(&tail.reopen().unwrap().read().unwrap()), 1);
+}
+
 /// I-12: what was written while no agent ran is read by the next.
 #[test]
 fn i12_lines_written_while_nobody_read_are_read_later() {
