@@ -1,7 +1,8 @@
 //! Timelines and ends of write-ahead logs, read from files.
 
+use crate::layout::sync_folder;
 use failover::position::{Position, Switch};
-use failover::{Lsn, SystemIdentifier, Timeline};
+use failover::{Epoch, Lsn, SystemIdentifier, Timeline};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -105,6 +106,56 @@ pub fn file_name(timeline: Timeline) -> String {
     format!("{:08X}.history", timeline.0)
 }
 
+/// Makes the timeline of the promotion to come the number of its epoch, so that no two primaries
+/// ever make the same one. PostgreSQL takes the number after the newest history file that it has;
+/// an instance that never heard of a timeline would take its number again, and then neither
+/// `pg_rewind` nor a walsender nor [`Position`] could tell the two apart (I-05). So every number
+/// below the epoch's that has no history file gets an empty one: no timeline ever left it, and
+/// whoever reads it finds that it descends from nobody.
+///
+/// # Errors
+/// Those of the file system; then there must be no promotion.
+pub fn reserve(data: &Path, epoch: Epoch) -> io::Result<()> {
+    let folder = data.join("pg_wal");
+    let end = u32::try_from(epoch.0).map_err(|_| io::Error::other("epochs have run out"))?;
+    let mut made = false;
+    for number in 2..end {
+        let path = folder.join(file_name(Timeline(number)));
+        match File::options().write(true).create_new(true).open(path) {
+            Ok(file) => {
+                file.sync_all()?;
+                made = true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if made { sync_folder(&folder) } else { Ok(()) }
+}
+
+/// Forgets history files of timelines of which no log is here: those of a promotion that did not
+/// come about, or of a primary that was never followed so far. What is needed of them is fetched
+/// again; what is not would keep a standby from starting, which looks for the newest.
+///
+/// # Errors
+/// Those of the file system.
+pub fn forget_unreached(data: &Path) -> io::Result<()> {
+    let folder = data.join("pg_wal");
+    let known = control(data).map_or(Timeline(0), |control| control.timeline);
+    let reached = newest_timeline(data).max(known);
+    let mut forgotten = false;
+    for entry in std::fs::read_dir(&folder)?.flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".history"));
+        let number = number.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        if number.is_some_and(|number| Timeline(number) > reached) {
+            std::fs::remove_file(entry.path())?;
+            forgotten = true;
+        }
+    }
+    if forgotten { sync_folder(&folder) } else { Ok(()) }
+}
+
 /// Reads a history file's text: lines of `timeline  position  reason`.
 pub fn parse(text: &str) -> Vec<Switch> {
     let line = |line: &str| {
@@ -205,6 +256,27 @@ mod tests {
         assert_eq!(segment_size(data.path()), SEGMENT);
         assert_eq!(timeline_at(data.path(), Lsn(0x300_0010)), Some(Timeline(2)));
         assert_eq!(newest_timeline(data.path()), Timeline(2));
+    }
+
+    /// I-05: numbers below an epoch's are taken, real histories kept, and what came to nothing is
+    /// forgotten before a start.
+    #[test]
+    fn i05_the_timeline_of_an_epoch_is_its_number() {
+        let data = tempfile::tempdir().unwrap();
+        let wal = data.path().join("pg_wal");
+        std::fs::create_dir(&wal).unwrap();
+        std::fs::write(wal.join("000000020000000000000003"), b"").unwrap();
+        std::fs::write(wal.join("00000002.history"), b"1\t0/3000000\tx\n").unwrap();
+        reserve(data.path(), Epoch(5)).unwrap();
+        let length = |name: &str| std::fs::metadata(wal.join(name)).ok().map(|file| file.len() > 0);
+        assert_eq!(length("00000002.history"), Some(true));
+        assert_eq!(length("00000003.history"), Some(false));
+        assert_eq!(length("00000004.history"), Some(false));
+        assert_eq!(length("00000005.history"), None);
+        forget_unreached(data.path()).unwrap();
+        assert_eq!(length("00000002.history"), Some(true));
+        assert_eq!(length("00000003.history"), None);
+        assert_eq!(length("00000004.history"), None);
     }
 
     #[test]

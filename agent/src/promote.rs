@@ -2,6 +2,7 @@
 //! outcome is unknown until `pg_is_in_recovery()` says otherwise (I-21).
 
 use crate::admission;
+use crate::history;
 use crate::identity;
 use crate::instance::{Instance, PerformError};
 use crate::settings::{self, Dynamic};
@@ -42,6 +43,7 @@ pub async fn promote(instance: &Arc<Instance>) -> Result<(), PerformError> {
     }
     instance.promises.update(|memory| memory.led = Some(assignment.epoch))?;
     instance.reload().await?;
+    history::reserve(&layout.data, assignment.epoch)?;
     let connection = instance.control().await?;
     // The answer says nothing that the loop below does not find out.
     drop(connection.text("select pg_promote(false)", BOUND).await);

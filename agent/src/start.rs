@@ -117,6 +117,7 @@ pub async fn standby(
         held: own && assignment.enforce.required > 0,
     };
     write_files(instance, &dynamic)?;
+    history::forget_unreached(&layout.data)?;
     wire::files::write_secret(&layout.data.join("standby.signal"), b"")?;
     instance.start().await
 }
