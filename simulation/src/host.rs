@@ -14,6 +14,7 @@ mod fault;
 mod guard;
 pub mod interface;
 pub mod log;
+pub mod pair;
 mod postgres;
 mod prove;
 mod queue;

@@ -16,10 +16,10 @@ fn world(seed: u64) -> World {
 fn finish(world: &mut World, what: &str) {
     let from = world.now();
     let writes = world.until(Duration::from_mins(2), |world| {
-        let fresh = world.oracle.newest_write().is_some_and(|(began, _)| began > from.after(20_000_000));
-        let streams = (0..world.machine_count()).filter(|host| {
-            world.machine(*host).is_some_and(|host| host.is_streaming())
-        });
+        let fresh =
+            world.oracle.newest_write().is_some_and(|(began, _)| began > from.after(20_000_000));
+        let streams = (0..world.machine_count())
+            .filter(|host| world.machine(*host).is_some_and(|host| host.is_streaming()));
         fresh && streams.count() == 2
     });
     if !writes || world.violation().is_some() {

@@ -1,16 +1,18 @@
 //! Every action of the law, carried out step by step. Between two steps anything may die.
 
 use super::Host;
+use super::disk::Dynamic;
 use super::guard::{Order, Word};
-use super::interface::{Fact, Output, Peer, Purpose, Wal};
+use super::interface::{Fact, Output, Peer, Wal};
 use super::log::{Log, Tree};
 use super::queue::{Job, Task};
-use super::disk::Dynamic;
 use super::server::Phase;
 use super::turn::Turn;
 use failover::comply::Action;
 use failover::position::Replay;
-use failover::{Assignment, Epoch, InstanceId, Lsn, Moment, Role, SystemIdentifier, Timeline, lease};
+use failover::{
+    Assignment, Epoch, InstanceId, Lsn, Moment, Role, SystemIdentifier, Timeline, lease,
+};
 use std::sync::Arc;
 
 /// An action under way.
@@ -37,7 +39,6 @@ pub struct Running {
 pub struct Tool {
     pub stream: u64,
     pub peer: Peer,
-    pub purpose: Purpose,
     pub heard: Moment,
     /// It was answered at all.
     pub connected: bool,
@@ -148,7 +149,8 @@ impl Host {
         if matches!(order, Order::Kill | Order::Refresh(None)) {
             return;
         }
-        let Some(running) = self.agent.as_mut().and_then(|agent| agent.beat.running.as_mut()) else {
+        let Some(running) = self.agent.as_mut().and_then(|agent| agent.beat.running.as_mut())
+        else {
             return;
         };
         if running.asked {
@@ -395,7 +397,8 @@ impl Host {
             1 => {
                 let Some(upstream) = self.resolve(upstream) else { return Next::Failed };
                 let setting = Arc::default();
-                let dynamic = Dynamic { upstream: Some(upstream), generation: None, setting, held: false };
+                let dynamic =
+                    Dynamic { upstream: Some(upstream), generation: None, setting, held: false };
                 self.disk.dynamic.set(dynamic);
                 if let Some(agent) = &mut self.agent {
                     agent.sealed_at = None;

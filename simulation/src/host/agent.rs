@@ -76,9 +76,6 @@ pub struct Agent {
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub recovery: bool,
-    pub end: Lsn,
-    pub timeline: Timeline,
-    pub received: Option<Lsn>,
     pub replayed: Lsn,
     pub checkpoint: Timeline,
     pub receiver: Option<ReceiverFacts>,
@@ -90,7 +87,6 @@ pub struct Facts {
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiverFacts {
     pub streaming: bool,
-    pub timeline: Timeline,
     pub stamp: i64,
     pub age: Duration,
 }
@@ -105,7 +101,6 @@ pub struct StreamFacts {
     pub from: Peer,
     pub streaming: bool,
     pub flushed: Lsn,
-    pub priority: u8,
 }
 
 impl Agent {
@@ -203,7 +198,9 @@ impl Host {
     /// The newest assignment's timing.
     pub(super) fn timing(&self) -> &Timing {
         let assignment = self.agent.as_ref().and_then(|agent| agent.assignment.as_deref());
-        assignment.or(self.disk.assignment.get().as_deref()).map_or(&self.setup.timing, |a| &a.timing)
+        assignment
+            .or(self.disk.assignment.get().as_deref())
+            .map_or(&self.setup.timing, |a| &a.timing)
     }
 
     pub(super) fn heartbeat(&self) -> u64 {
@@ -269,9 +266,8 @@ impl Host {
         let dynamic = self.disk.dynamic.get();
         let Some(agent) = &mut self.agent else { return };
         agent.configured.standby = self.disk.data.as_ref().is_some_and(|data| data.standby);
-        let upstream = dynamic.upstream.and_then(|(peer, _)| {
-            self.setup.instances.get(peer.index())
-        });
+        let upstream =
+            dynamic.upstream.and_then(|(peer, _)| self.setup.instances.get(peer.index()));
         if agent.configured.upstream.as_ref() != upstream {
             agent.configured.upstream = upstream.cloned();
         }

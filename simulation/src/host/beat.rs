@@ -2,7 +2,6 @@
 
 use super::Host;
 use super::act::{Next, Running};
-use super::agent::Agent;
 use super::guard::{Order, Word};
 use super::interface::Fact;
 use super::queue::Task;
@@ -250,7 +249,14 @@ pub const STEPS: &[&[&str]] = &[
     &["start-standby-0", "start-standby-1", "start-standby-2"],
     &["start-primary-0", "start-primary-1", "start-primary-2", "start-primary-3"],
     &["fence-0", "fence-1"],
-    &["stop-cleanly-0", "stop-cleanly-1", "stop-cleanly-2", "stop-cleanly-3", "stop-cleanly-4", "stop-cleanly-5"],
+    &[
+        "stop-cleanly-0",
+        "stop-cleanly-1",
+        "stop-cleanly-2",
+        "stop-cleanly-3",
+        "stop-cleanly-4",
+        "stop-cleanly-5",
+    ],
     &["seal-0", "seal-1", "seal-2", "seal-3", "seal-4", "seal-5", "seal-6"],
     &["accept-0", "accept-1"],
     &["promote-0", "promote-1", "promote-2", "promote-3", "promote-4", "promote-5"],
@@ -260,12 +266,3 @@ pub const STEPS: &[&[&str]] = &[
     &["follow-0", "follow-1", "follow-2", "follow-3", "follow-4"],
     &["admit-0", "admit-1", "admit-2"],
 ];
-
-impl Agent {
-    /// Whether the assignment makes its instance the primary.
-    pub fn is_primary(&self) -> bool {
-        self.assignment
-            .as_ref()
-            .is_some_and(|assignment| matches!(assignment.role, failover::Role::Primary { .. }))
-    }
-}

@@ -19,7 +19,7 @@ impl Host {
         let stream = self.number();
         let system = self.disk.data.as_ref().map(|data| data.system);
         let heard = turn.now;
-        run.tool = Some(Tool { stream, peer, purpose, heard, connected: false, result: None });
+        run.tool = Some(Tool { stream, peer, heard, connected: false, result: None });
         let message = Wal::Connect {
             stream,
             purpose,

@@ -2,14 +2,14 @@
 
 use super::Host;
 use super::act::{Next, Running};
+use super::disk::Dynamic;
 use super::guard::{Order, Word};
 use super::interface::Fact;
-use super::disk::Dynamic;
 use super::queue::{Commit, Task};
-use super::waits::Seen;
 use super::server::{Phase, Who};
 use super::setting::Setting;
 use super::turn::Turn;
+use super::waits::Seen;
 use failover::cluster::Enforce;
 use failover::{Assignment, Generation, Lsn, Moment, Role};
 use std::sync::Arc;
@@ -270,6 +270,4 @@ impl Host {
         self.wake(turn);
         self.speak(turn);
     }
-
 }
-

@@ -180,10 +180,9 @@ impl Host {
             return;
         }
         self.pause(part, false);
-        let (ready, held): (Vec<Event>, Vec<Event>) =
-            std::mem::take(&mut self.held).into_iter().partition(|event| {
-                event.part() == Some(part)
-            });
+        let (ready, held): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|event| event.part() == Some(part));
         self.held = held;
         for event in ready {
             let takes = turn.dice.between(1, 300);

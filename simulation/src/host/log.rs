@@ -217,7 +217,10 @@ mod tests {
         assert_eq!(log.get(Lsn(255)), Some(Record(255)));
         assert_eq!(log.get(Lsn(599)), Some(Record(599)));
         assert_eq!(log.get(Lsn(600)), None);
-        assert_eq!(log.iter_from(Lsn(511)).map(|r| r.0).collect::<Vec<_>>(), (511..600).collect::<Vec<_>>());
+        assert_eq!(
+            log.iter_from(Lsn(511)).map(|r| r.0).collect::<Vec<_>>(),
+            (511..600).collect::<Vec<_>>()
+        );
         log.truncate(Lsn(256));
         assert_eq!((log.end(), log.get(Lsn(256))), (Lsn(256), None));
         log.truncate(Lsn(100));

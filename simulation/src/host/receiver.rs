@@ -1,12 +1,12 @@
 //! The receiving side of replication: the startup process and its walreceiver.
 
 use super::Host;
-use super::interface::{Fact, Output, Peer, Purpose, Records, Refusal, Wal};
+use super::interface::{Fact, Output, Purpose, Records, Refusal, Wal};
 use super::log::{SEGMENT, Tree};
 use super::queue::{Job, Line};
 use super::server::{Receiver, Stop};
 use super::turn::Turn;
-use failover::{Lsn, Timeline};
+use failover::Lsn;
 use std::sync::Arc;
 
 /// `wal_retrieve_retry_interval`.
@@ -31,7 +31,7 @@ impl Host {
     /// The startup process wants WAL: a receiver is forked.
     pub(super) fn retry(&mut self, turn: &mut Turn) {
         let stream = self.number();
-        let (Some(server), Some(data)) = (&mut self.server, &self.disk.data) else { return };
+        let Some(server) = &mut self.server else { return };
         if server.retry_at.is_none_or(|at| at > turn.now) {
             return;
         }
@@ -48,7 +48,6 @@ impl Host {
             identified: false,
             streaming: false,
             tree: None,
-            timeline: data.log.tree().timeline,
             heard: turn.now,
             stamp: turn.wall.0,
             spoke: turn.now,
@@ -111,7 +110,6 @@ impl Host {
         server.received = Some(Lsn(end.0 - end.0 % SEGMENT));
         if **data.log.tree() == *tree {
             data.log.set_tree(tree);
-            receiver.timeline = data.log.tree().timeline;
         } else {
             receiver.tree = Some(tree);
         }
@@ -161,7 +159,6 @@ impl Host {
             } else {
                 if let Some(tree) = &receiver.tree {
                     data.log.set_tree(Arc::clone(tree));
-                    receiver.timeline = tree.timeline;
                     receiver.tree = None;
                 }
                 data.log.push(*record);
@@ -196,7 +193,8 @@ impl Host {
 
     /// The upstream is alive, and may want an answer.
     pub(super) fn alive(&mut self, turn: &mut Turn, stream: u64) {
-        let Some(receiver) = self.server.as_mut().and_then(|server| server.receiver.as_mut()) else {
+        let Some(receiver) = self.server.as_mut().and_then(|server| server.receiver.as_mut())
+        else {
             return;
         };
         if receiver.stream == stream {
@@ -296,16 +294,5 @@ impl Host {
     /// Whether a receiver is there that could still deliver, or one too young to tell.
     pub(super) fn receives(&self) -> bool {
         self.server.as_ref().is_some_and(|server| server.receiver.is_some())
-    }
-
-    /// What a probe sees of the receiver's timeline: that of the last record received.
-    pub(super) fn receiving_timeline(&self) -> Option<Timeline> {
-        let receiver = self.server.as_ref()?.receiver.as_ref()?;
-        receiver.streaming.then_some(receiver.timeline)
-    }
-
-    /// The peer that the receiver is connected to.
-    pub(super) fn receiver_peer(&self) -> Option<Peer> {
-        self.server.as_ref()?.receiver.as_ref().map(|receiver| receiver.peer)
     }
 }

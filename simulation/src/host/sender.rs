@@ -6,7 +6,7 @@ use super::log::{Record, Tree};
 use super::queue::{Job, Line};
 use super::server::{Copy, Phase, Sender, Stop};
 use super::turn::{Turn, micros};
-use failover::{Lsn, Moment, SystemIdentifier, Timeline};
+use failover::{Lsn, SystemIdentifier, Timeline};
 use std::sync::Arc;
 
 /// What a connection asks for.
@@ -67,7 +67,7 @@ impl Host {
                 };
                 let due = turn.later(takes + self.slow * 4);
                 let Some(server) = &mut self.server else { return };
-                let copy = Copy { stream, peer: from, purpose: wanted.purpose, due };
+                let copy = Copy { stream, peer: from, due };
                 server.copies.push(copy);
                 let pid = server.pid;
                 let first = takes.min(2_000_000);
@@ -139,7 +139,8 @@ impl Host {
 
     /// A standby says what it holds.
     pub(super) fn heard_flushed(&mut self, turn: &mut Turn, from: Peer, stream: u64, upto: Lsn) {
-        let Some(sender) = self.server.as_mut().and_then(|server| find(&mut server.senders, stream))
+        let Some(sender) =
+            self.server.as_mut().and_then(|server| find(&mut server.senders, stream))
         else {
             turn.out.push(Output::Wal { to: from, message: Wal::Closed { stream } });
             return;
@@ -213,11 +214,6 @@ impl Host {
         let message = Wal::Copied { stream, system: data.system, log };
         turn.out.push(Output::Wal { to: copy.peer, message });
     }
-
-    /// Senders that were quiet for a heartbeat are not streams that flow.
-    pub(super) fn sender_count(&self) -> usize {
-        self.server.as_ref().map_or(0, |server| server.senders.len())
-    }
 }
 
 pub(super) fn find(senders: &mut [Sender], stream: u64) -> Option<&mut Sender> {
@@ -236,9 +232,4 @@ fn fits(tree: &Tree, end: Lsn, wanted: &Wanted) -> Result<(), Refusal> {
         None if wanted.timeline > tree.timeline => Err(Refusal::Down),
         None => Err(Refusal::Beyond),
     }
-}
-
-/// Keeps the field used by nobody else in one place.
-pub(super) fn since(moment: Moment, now: Moment) -> u64 {
-    now.0.saturating_sub(moment.0)
 }

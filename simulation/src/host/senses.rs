@@ -153,7 +153,6 @@ impl Host {
         };
         let receiver = receiver.map(|receiver| ReceiverFacts {
             streaming: receiver.streaming,
-            timeline: receiver.timeline,
             stamp: receiver.stamp,
             age: age(receiver.stamp),
         });
@@ -182,19 +181,14 @@ impl Host {
             from: sender.peer,
             streaming: sender.streaming,
             flushed: sender.flushed,
-            priority: sender.priority,
         });
-        let mut streams =
-            agent.facts.take().map(|facts| facts.streams).unwrap_or_default();
+        let mut streams = agent.facts.take().map(|facts| facts.streams).unwrap_or_default();
         streams.clear();
         if !recovery {
             streams.extend(rows);
         }
         agent.facts = Some(Facts {
             recovery,
-            end: data.flushed,
-            timeline: data.log.tree().timeline,
-            received,
             replayed,
             checkpoint: data.checkpoint,
             receiver,

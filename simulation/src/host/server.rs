@@ -1,10 +1,10 @@
 //! A running PostgreSQL: what is in its memory.
 
-use super::interface::{Peer, Purpose};
+use super::interface::Peer;
 use super::log::Tree;
 use super::queue::Commit;
 use super::setting::Setting;
-use failover::{Epoch, Lsn, Moment, Timeline};
+use failover::{Epoch, Lsn, Moment};
 use std::sync::Arc;
 
 /// How far it is.
@@ -125,7 +125,6 @@ pub struct Sender {
 pub struct Copy {
     pub stream: u64,
     pub peer: Peer,
-    pub purpose: Purpose,
     pub due: Moment,
 }
 
@@ -141,7 +140,6 @@ pub struct Receiver {
     pub streaming: bool,
     /// The upstream's history, until it is passed into our own.
     pub tree: Option<Arc<Tree>>,
-    pub timeline: Timeline,
     /// When the last message came: by the monotonic clock, and by the wall clock.
     pub heard: Moment,
     pub stamp: i64,

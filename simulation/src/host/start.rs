@@ -52,7 +52,8 @@ impl Host {
                     self.write_rule(&assignment, resolved);
                 } else {
                     let setting = Arc::default();
-                    let dynamic = Dynamic { upstream: resolved, generation: None, setting, held: false };
+                    let dynamic =
+                        Dynamic { upstream: resolved, generation: None, setting, held: false };
                     self.disk.dynamic.set(dynamic);
                 }
                 Next::After(300)
@@ -212,7 +213,8 @@ impl Host {
             2 => {
                 if self.disk.dynamic.get().upstream.is_some() {
                     let setting = Arc::default();
-                    let dynamic = Dynamic { upstream: None, generation: None, setting, held: false };
+                    let dynamic =
+                        Dynamic { upstream: None, generation: None, setting, held: false };
                     self.disk.dynamic.set(dynamic);
                 }
                 Next::After(100)
@@ -266,9 +268,9 @@ impl Host {
         if self.sql_hangs() {
             return self.hang(turn, run, 10_000_000);
         }
-        let held = self.slow_replay.max(
-            self.server.as_ref().and_then(|server| server.held_until).map(|(until, _)| until),
-        );
+        let held = self
+            .slow_replay
+            .max(self.server.as_ref().and_then(|server| server.held_until).map(|(until, _)| until));
         let (Some(server), Some(data)) = (&self.server, &self.disk.data) else {
             return Next::Failed;
         };

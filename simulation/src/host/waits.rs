@@ -185,9 +185,11 @@ impl Host {
 
     /// The commit that should wait came back.
     pub(super) fn seen_returned(&mut self, turn: &mut Turn, how: Return) {
-        let waits = self.agent.as_ref().and_then(|agent| agent.seeing).is_some_and(|seeing| {
-            seeing.step == Step::Waits
-        });
+        let waits = self
+            .agent
+            .as_ref()
+            .and_then(|agent| agent.seeing)
+            .is_some_and(|seeing| seeing.step == Step::Waits);
         // A cancelled wait was one, but nobody saw it.
         if waits && matches!(how, Return::Done | Return::Warned | Return::Broken) {
             self.seen(turn, false);
