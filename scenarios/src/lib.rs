@@ -9,9 +9,7 @@
 //! Deliberately absent: knowledge of how the daemons work inside. A daemon is a process with a
 //! folder; a site is all processes that carry the site's mark.
 
-pub mod instance;
 pub mod lab;
 pub mod live;
 pub mod mutants;
 pub mod script;
-pub mod world;

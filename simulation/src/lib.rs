@@ -7,10 +7,16 @@
 pub mod clock;
 pub mod coverage;
 pub mod dice;
+mod disaster;
 pub mod host;
 pub mod network;
 pub mod oracle;
+pub mod play;
 pub mod presets;
 mod queue;
+pub mod seed;
+pub mod shrink;
+pub mod swarm;
+pub mod sweep;
 mod voter;
 pub mod world;

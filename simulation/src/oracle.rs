@@ -246,7 +246,9 @@ impl Oracle {
             HostFault::EmptySetting => state.overruled = true,
             HostFault::Pause(Part::Agent | Part::Guard | Part::All) => state.was_frozen = true,
             HostFault::CrashAgent | HostFault::CrashGuard => state.was_frozen = true,
-            HostFault::ClockRate(_) => self.lawful_clocks = false,
+            HostFault::ClockRate(rate) => {
+                self.lawful_clocks &= (950_000..=1_050_000).contains(rate);
+            }
             HostFault::CrashPostgres
             | HostFault::StartAgent
             | HostFault::Pause(_)

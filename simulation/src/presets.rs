@@ -61,11 +61,11 @@ fn address(site: usize, service: usize, port: u16) -> SocketAddr {
 }
 
 impl Preset {
-    /// The name of a site: `a`, `b`, `c` in the order of preference.
+    /// The name of a site, in the order of preference: as the language of scenarios has it.
     #[must_use]
     pub fn site(index: usize) -> String {
-        let letter = b'a'.saturating_add(u8::try_from(index).unwrap_or(25));
-        char::from(letter).to_string()
+        let names = scenarios::script::setting::NAMES;
+        names.get(index).map_or_else(|| format!("site-{index}"), ToString::to_string)
     }
 
     /// The topology.

@@ -102,6 +102,9 @@ pub(crate) struct Running {
     pub(crate) ask_at: Moment,
     /// Name servers that have not answered yet, as bits.
     pub(crate) asking: u64,
+    /// The number of the question that each was asked last.
+    pub(crate) asked: [u32; 64],
+    pub(crate) questions: u32,
 }
 
 /// A voter's disk.
@@ -200,6 +203,8 @@ impl Voter {
             retry: None,
             ask_at: now,
             asking: 0,
+            asked: [0; 64],
+            questions: 0,
         }));
     }
 

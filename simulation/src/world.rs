@@ -11,6 +11,7 @@ mod post;
 mod turns;
 mod voters;
 mod wal;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -69,7 +70,8 @@ pub(crate) enum Event {
     Failed { voter: u8, run: u32, about: VoterId },
     Eye { voter: u8, run: u32, id: u32, second: bool },
     EyeAgain { voter: u8, run: u32, id: u32 },
-    Unasked { voter: u8, run: u32, server: u8 },
+    AskNames { voter: u8, run: u32 },
+    Unasked { voter: u8, run: u32, server: u8, question: u32 },
     Arrive { plane: Plane, from: u8, to: u8, body: Box<Body> },
     Wal { channel: u16, era: u32, order: u32, message: Box<host::Wal> },
     Wake { host: u8 },
@@ -99,6 +101,8 @@ pub struct World {
     pub(crate) common: Common,
     pub(crate) logger: slog::Logger,
     pub(crate) voters: Vec<Voter>,
+    /// The voter that stands at each site now, of those that ever did.
+    pub(crate) current: Vec<u8>,
     pub(crate) machines: Vec<Machine>,
     pub(crate) instances: Arc<[InstanceId]>,
     pub(crate) services: Vec<ServiceId>,
@@ -116,8 +120,14 @@ pub struct World {
     /// What came about.
     pub coverage: Coverage,
     pub(crate) transcript: Vec<String>,
+    /// What was done to it and when, where that is wanted.
+    pub(crate) record: Option<Vec<(At, Deed)>>,
+    /// When all was healed.
+    pub(crate) healed: Option<At>,
     pub(crate) next_commit: u64,
     pub(crate) ended: bool,
+    /// How many events there were.
+    pub(crate) happened: u64,
 }
 
 /// The address a voter listens at.
@@ -175,6 +185,7 @@ impl World {
             sites,
             common,
             logger: voter::logger(),
+            current: (0..u8::try_from(voters.len()).unwrap_or(0)).collect(),
             voters,
             machines: Vec::new(),
             instances: Arc::new([]),
@@ -190,8 +201,11 @@ impl World {
             oracle: Oracle::new(topology),
             coverage: Coverage::default(),
             transcript: Vec::new(),
+            record: None,
+            healed: None,
             next_commit: 1,
             ended: false,
+            happened: 0,
         };
         world.build_machines();
         world.build_name_servers();
@@ -232,6 +246,12 @@ impl World {
         &self.transcript
     }
 
+    /// A number that is another one as soon as anything in the run was different.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.dice.clone().draw() ^ self.happened.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
     /// Adds a line to the transcript.
     pub fn say(&mut self, text: impl FnOnce() -> String) {
         if self.options.talkative {
@@ -264,6 +284,7 @@ impl World {
         while !self.ended && self.queue.next().is_some_and(|at| at <= end) {
             let Some((at, event)) = self.queue.pop() else { break };
             self.now = at;
+            self.happened += 1;
             self.happen(event);
             if self.oracle.violation().is_some() {
                 self.ended = true;
@@ -296,7 +317,10 @@ impl World {
             Event::Failed { voter, run, about } => self.delivery_failed(voter, run, about),
             Event::Eye { voter, run, id, second } => self.unseen(voter, run, id, second),
             Event::EyeAgain { voter, run, id } => self.look_again(voter, run, id),
-            Event::Unasked { voter, run, server } => self.unasked(voter, run, server),
+            Event::AskNames { voter, run } => self.ask_names(voter, run),
+            Event::Unasked { voter, run, server, question } => {
+                self.unasked(voter, run, server, question);
+            }
             Event::Arrive { plane, from, to, body } => self.arrive(plane, (from, to), *body),
             Event::Wal { channel, era, order, message } => {
                 self.wal_arrives(channel, era, order, message);

@@ -55,6 +55,8 @@ impl Oracle {
                 self.must_stay(host, commit, "I-01: acknowledged", machines);
                 self.flushed_by_the_rule(host, commit, machines);
             }
+            // A standby may show what nobody was promised yet (F-37): only a primary's rows count.
+            Outcome::Seen { .. } if !self.hosts[host].writable => {}
             Outcome::Seen { newest } => {
                 if let Some(commit) = newest {
                     self.must_stay(host, commit, "I-02: read", machines);
@@ -119,7 +121,8 @@ impl Oracle {
     fn fresh(&mut self, host: usize, now: At) {
         let state = &self.services[self.service_of[host]];
         let Some((epoch, since)) = state.admitted else { return };
-        let own = self.hosts[host].writable_in;
+        // As a standby of the newer one it may be read again.
+        let own = self.hosts[host].writable_in.filter(|_| self.hosts[host].writable);
         let stale = own.is_some_and(|own| own < epoch) && now > since;
         if stale && self.lawful_clocks && !self.hosts[host].was_frozen {
             let text = format!(

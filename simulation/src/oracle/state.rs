@@ -24,6 +24,8 @@ pub struct ServiceState {
     pub rule: u64,
     /// W of it.
     pub required: u32,
+    /// Whether `PostgreSQL` is told to wait for the same instances as are recorded.
+    pub settled: bool,
     /// The step of the open transition.
     pub step: Option<Step>,
     /// The published epoch.
@@ -55,6 +57,7 @@ impl ServiceState {
             primary: None,
             rule: 0,
             required: 0,
+            settled: false,
             step: None,
             published: None,
             doubts: 0,
@@ -142,6 +145,7 @@ impl Oracle {
         state.primary = primary;
         state.rule = rule;
         state.required = service.rule.required;
+        state.settled = service.rule.instances == service.rule.enforce.instances;
         state.step = step;
         state.doubts = service.doubts.len();
         Ok(())

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use failover::Request;
+use failover::ids::VoterId;
 
 use super::{Event, World};
 use crate::clock::{At, TRUE_RATE};
 use crate::host::{HostFault, Part};
 use crate::network::{Link, Plane};
+use crate::voter::Voter;
 
 /// What runs at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,6 +163,11 @@ impl World {
     /// Does it now.
     pub fn perform(&mut self, deed: &Deed) {
         self.coverage.deed(deed);
+        if let Some(record) = &mut self.record
+            && !matches!(deed, Deed::Ask(_))
+        {
+            record.push((self.now, deed.clone()));
+        }
         if !matches!(deed, Deed::LocalSession { .. }) {
             self.say(|| format!("{deed:?}"));
         }
@@ -229,10 +236,44 @@ impl World {
         all.filter(|(_, server)| server.place == place).map(|(index, _)| index).collect()
     }
 
-    /// The voters of a place, those of an earlier number too.
+    /// The voter of a place.
     pub(crate) fn voters_at(&self, place: u8) -> Vec<usize> {
-        let all = self.voters.iter().enumerate();
-        all.filter(|(_, voter)| voter.place == place).map(|(index, _)| index).collect()
+        self.current.get(usize::from(place)).map(|index| usize::from(*index)).into_iter().collect()
+    }
+
+    /// A new voter, with an empty disk and a number never used before, takes the machine of the
+    /// one that stood there. It joins once an operator has removed that one and added this one.
+    pub fn replace_voter(&mut self, place: u8) -> Option<(VoterId, failover::cluster::Voter)> {
+        let index = *self.current.get(usize::from(place))?;
+        self.stop_voter(index, false);
+        let old = &self.voters[usize::from(index)];
+        let id = VoterId(self.voters.iter().map(|voter| voter.id.0).max().unwrap_or(0) + 1);
+        let mut described = old.described.clone();
+        described.name = format!("voter-{}-{id}", described.site);
+        described.incarnation = None;
+        let mut voter = Voter::new(id, described.clone(), place, old.clock);
+        voter.joins = true;
+        voter.wipe(&[]);
+        let new = self.voters.len();
+        self.voters.push(voter);
+        self.current[usize::from(place)] = u8::try_from(new).unwrap_or(u8::MAX);
+        self.start_voter(new);
+        Some((id, described))
+    }
+
+    /// The number of the voter that stands at a place.
+    #[must_use]
+    pub fn voter_at(&self, place: u8) -> Option<VoterId> {
+        let index = *self.current.get(usize::from(place))?;
+        Some(self.voters[usize::from(index)].id)
+    }
+
+    /// Whether the voter at a place refuses to act for good.
+    #[must_use]
+    pub fn is_outcast(&self, place: u8) -> bool {
+        let index = self.current.get(usize::from(place)).copied().unwrap_or(0);
+        let process = self.voters[usize::from(index)].process.as_ref();
+        process.is_some_and(|process| process.standing.stopped && process.retry.is_none())
     }
 
     fn crash(&mut self, process: Process, place: u8) {

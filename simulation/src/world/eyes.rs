@@ -123,9 +123,20 @@ impl World {
         if !process.standing.leads || now < process.ask_at {
             return;
         }
-        let pause = if process.projection.redirecting { URGENT } else { QUIET };
-        process.ask_at = now.after(pause);
+        let urgent = process.projection.redirecting;
+        let next = now.after(if urgent { URGENT } else { QUIET });
+        process.ask_at = next;
+        if urgent {
+            let (at, run) = (machine.clock.at(next), machine.run);
+            self.queue.push(at, Event::AskNames { voter, run });
+        }
         self.ask_each(voter);
+    }
+
+    pub(crate) fn ask_names(&mut self, voter: u8, run: u32) {
+        if self.voters[usize::from(voter)].run == run {
+            self.ask_name_servers(voter);
+        }
     }
 
     /// The same when something has changed.
@@ -148,44 +159,43 @@ impl World {
                 continue;
             }
             process.asking |= bit;
+            process.questions += 1;
+            let question = process.questions;
+            process.asked[usize::from(server)] = question;
             let to = self.servers[usize::from(server)].place;
-            self.send(Plane::Dns, from, to, Body::Ask { server, voter, run });
-            let late = Event::Unasked { voter, run, server };
+            self.send(Plane::Dns, from, to, Body::Ask { server, voter, run, question });
+            let late = Event::Unasked { voter, run, server, question };
             self.queue.push(self.now.after(PATIENCE), late);
         }
     }
 
-    pub(crate) fn unasked(&mut self, voter: u8, run: u32, server: u8) {
-        self.asked(voter, run, server, NameServerAnswer::Silent);
+    pub(crate) fn unasked(&mut self, voter: u8, run: u32, server: u8, question: u32) {
+        self.asked((voter, run), server, question, NameServerAnswer::Silent);
     }
 
     /// A name server answered, or did not.
-    pub(crate) fn asked(&mut self, voter: u8, run: u32, server: u8, answer: NameServerAnswer) {
+    pub(crate) fn asked(
+        &mut self,
+        (voter, run): (u8, u32),
+        server: u8,
+        question: u32,
+        answer: NameServerAnswer,
+    ) {
         let machine = &mut self.voters[usize::from(voter)];
         if machine.run != run {
             return;
         }
         let Some(process) = &mut machine.process else { return };
         let bit = 1 << server;
-        if process.asking & bit == 0 {
+        if process.asking & bit == 0 || process.asked[usize::from(server)] != question {
             return;
         }
         process.asking &= !bit;
-        let urgent = process.projection.redirecting && process.standing.leads;
         let Some((id, _)) = self.topology.dns.servers.iter().nth(usize::from(server)) else {
             return;
         };
         let observation = Observation::Asked { server: id.clone(), answer };
         self.route(voter, None, Question::Observed(observation));
-        if urgent {
-            // Asked again all the time while a transition waits for it.
-            let machine = &mut self.voters[usize::from(voter)];
-            let now = machine.clock.moment(self.now);
-            if let Some(process) = &mut machine.process {
-                process.ask_at = process.ask_at.min(now);
-                self.ask_name_servers(voter);
-            }
-        }
     }
 
     /// What a name server answers to a voter's question.

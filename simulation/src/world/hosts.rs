@@ -133,11 +133,14 @@ impl World {
         match output {
             Output::Wal { to, message } => self.wal_sent(host, to.0, message),
             Output::Report { voter, token, report } => {
+                let voter = self.current[usize::from(voter)];
                 let to = self.voters[usize::from(voter)].place;
                 let body = Body::Report { voter, host, token, report };
                 self.send(Plane::Health, place, to, body);
             }
-            Output::Poll { voter, token, after } => self.poll(host, voter, token, after),
+            Output::Poll { voter, token, after } => {
+                self.poll(host, self.current[usize::from(voter)], token, after);
+            }
             Output::Knock { token, target } => {
                 self.machines[usize::from(host)].knocks.push(token);
                 let asker = Looker::Host { host, token };
@@ -237,7 +240,7 @@ impl World {
             }
         }
         for (server, known) in (0_u8..).zip(&self.servers) {
-            for (voter, follow) in (0_u8..).zip(&known.follows) {
+            for (voter, follow) in self.current.iter().copied().zip(&known.follows) {
                 if let Some(token) = follow.token {
                     pings.push(Event::ZonePing { server, voter, token });
                 }

@@ -44,7 +44,7 @@ impl World {
     }
 
     pub(crate) fn start_name_server(&mut self, index: usize) {
-        let voters = self.voters.len();
+        let voters = self.current.len();
         let server = &mut self.servers[index];
         if !server.on || server.runs {
             return;
@@ -82,20 +82,21 @@ impl World {
     }
 
     /// Asks one voter for a zone after the one that is served.
-    pub(crate) fn follow_voter(&mut self, index: u8, run: u32, voter: u8) {
+    pub(crate) fn follow_voter(&mut self, index: u8, run: u32, site: u8) {
+        let voter = self.current[usize::from(site)];
         let server = &mut self.servers[usize::from(index)];
         if server.run != run {
             return;
         }
         if server.paused {
-            let again = Event::Follow { server: index, run, voter };
+            let again = Event::Follow { server: index, run, voter: site };
             self.queue.push(self.now.after(RETRY.1), again);
             return;
         }
         server.next_token += 1;
         let token = server.next_token;
         let after = server.served.as_ref().map_or(0, |zone| zone.version);
-        let Some(follow) = server.follows.get_mut(usize::from(voter)) else { return };
+        let Some(follow) = server.follows.get_mut(usize::from(site)) else { return };
         follow.token = Some(token);
         let (from, to) = (server.place, self.voters[usize::from(voter)].place);
         self.send(Plane::Dns, from, to, Body::ZonePoll { voter, server: index, token, after });
@@ -177,6 +178,7 @@ impl World {
             return;
         }
         let run = server.run;
+        let v = self.voters[usize::from(v)].place;
         let Some(follow) = server.follows.get_mut(usize::from(v)) else { return };
         if !server.runs || follow.token != Some(token) {
             return;
@@ -231,7 +233,7 @@ impl World {
     pub(crate) fn zone_ping(&mut self, index: u8, voter: u8, token: u64) {
         let waits = self.servers[usize::from(index)]
             .follows
-            .get(usize::from(voter))
+            .get(usize::from(self.voters[usize::from(voter)].place))
             .is_some_and(|follow| follow.token == Some(token));
         let held = self.voters[usize::from(voter)].process.as_ref().is_some_and(|process| {
             process.zone_polls.iter().any(|p| p.server == index && p.token == token)
@@ -260,11 +262,12 @@ impl World {
         }
         let (runs, place) = (server.runs, server.place);
         match body {
-            Body::Ask { server, voter, run } => {
+            Body::Ask { server, voter, run, question } => {
                 let answer =
                     if runs { self.serves(server) } else { NameServerAnswer::Refused };
                 if answer != NameServerAnswer::Silent {
-                    self.send(Plane::Dns, place, from, Body::Asked { voter, run, server, answer });
+                    let body = Body::Asked { voter, run, server, question, answer };
+                    self.send(Plane::Dns, place, from, body);
                 }
             }
             Body::Resolve { server, client, session } => {

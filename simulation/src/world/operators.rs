@@ -23,6 +23,9 @@ impl World {
     pub fn ask(&mut self, request: Request, limit: Duration) -> AskId {
         let ask = u32::try_from(self.asks.len()).unwrap_or(u32::MAX);
         self.oracle.operator_asks(&request, self.now);
+        if let Some(record) = &mut self.record {
+            record.push((self.now, super::Deed::Ask(Box::new(request.clone()))));
+        }
         let until = self.now.plus(limit);
         self.asks.push(Ask { request, attempt: 0, until, reply: None, done: false });
         self.ask_again(ask);
@@ -43,7 +46,7 @@ impl World {
     }
 
     pub(crate) fn ask_again(&mut self, index: u32) {
-        let voters = self.voters.len();
+        let voters = self.current.len();
         let ask = &mut self.asks[index as usize];
         if ask.done {
             return;
@@ -54,9 +57,8 @@ impl World {
         }
         ask.attempt += 1;
         let attempt = ask.attempt;
-        let voter = (index as usize + attempt as usize) % voters.max(1);
-        let (from, to) = (self.clients_place(), self.voters[voter].place);
-        let voter = u8::try_from(voter).unwrap_or(0);
+        let voter = self.current[(index as usize + attempt as usize) % voters.max(1)];
+        let (from, to) = (self.clients_place(), self.voters[usize::from(voter)].place);
         self.send(Plane::Health, from, to, Body::Operator { voter, ask: index, attempt });
         self.queue.push(self.now.after(ANSWER), Event::AskLate { ask: index, attempt });
     }

@@ -93,7 +93,9 @@ impl World {
                 self.zone_arrives(server, voter, token, zone);
             }
             Body::Ask { .. } | Body::Resolve { .. } => self.name_server_asked(from, body),
-            Body::Asked { voter, run, server, answer } => self.asked(voter, run, server, answer),
+            Body::Asked { voter, run, server, question, answer } => {
+                self.asked((voter, run), server, question, answer);
+            }
             Body::Resolved { client, session, address, ttl } => {
                 self.resolved(client, session, address, ttl);
             }
