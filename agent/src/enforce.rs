@@ -188,10 +188,9 @@ pub async fn put_back(instance: &Instance) -> Result<(), PerformError> {
     let layout = &instance.layout;
     settings::clear_auto_conf(layout)?;
     settings::write_static(&instance.config, layout, &instance.timing())?;
-    let dynamic = Dynamic::load(layout);
-    if dynamic.generation.is_some() || dynamic.upstream.is_some() {
-        dynamic.write(&instance.config, layout)?;
-    }
+    Dynamic::rewrite(&instance.config, layout, |dynamic| {
+        (dynamic.generation.is_some() || dynamic.upstream.is_some()).then_some(dynamic)
+    })?;
     instance.reload().await?;
     Ok(())
 }

@@ -41,5 +41,6 @@ pub mod settings;
 pub mod sql;
 pub mod start;
 pub mod state;
+pub mod tail;
 pub mod voters;
 pub mod waits;

@@ -10,6 +10,7 @@ use crate::instance::Instance;
 use crate::settings;
 use crate::sql::{Connection, SqlError};
 use crate::state::State;
+use crate::tail;
 use failover::checks::{
     Checks, EXPOSURES_NAMED, Exposure, ExposureKind, Exposures, FloorSettings, RewindReady,
     SLOTS_NAMED, Slot,
@@ -89,6 +90,9 @@ pub async fn measure(instance: Arc<Instance>) {
             rest = Duration::from_secs(1);
             continue;
         };
+        if let Err(error) = tail::resolve(&instance).await {
+            tracing::debug!(%error, "a lost tail's tables cannot be named now");
+        }
         match look(&instance, primary).await {
             Ok((checks, databases)) => {
                 let mut state = instance.state();

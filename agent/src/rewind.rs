@@ -12,6 +12,7 @@ use crate::layout::{remove_durably, sync_folder, sync_tree};
 use crate::postgres::PostgresError;
 use crate::settings::{self, Upstream};
 use crate::start::resolve;
+use crate::tail;
 use failover::position::Position;
 use failover::report::Severity;
 use failover::{Epoch, InstanceId, Lsn, Timeline};
@@ -235,6 +236,7 @@ fn keep_tail(
     tracing::info!(%fork, segments = kept.len(), folder = %folder.display(), "lost tail kept");
     let text = format!("the log from {fork} on is kept in {}", folder.display());
     instance.state().note("lost-tail", Severity::Info, text);
+    tail::summarise(instance, folder, fork, control.segment);
     Ok(())
 }
 

@@ -103,6 +103,8 @@ fn may_receive(pid: u32, parent_title: &str) -> bool {
     title.contains("walreceiver") || title == parent_title || !title.starts_with("postgres:")
 }
 
+const RESUME: &str = "select pg_wal_replay_resume() where pg_is_in_recovery()";
+
 const PLACE: &str = "
 select pg_last_wal_replay_lsn()::text || ' ' ||
        coalesce(pg_last_wal_receive_lsn(), '0/0')::text || ' ' ||
@@ -118,12 +120,24 @@ fn place(text: &str) -> Option<(Replay, u32)> {
     Some((Replay { replayed, received: Some(received), sleeps }, startup))
 }
 
+/// Replay that stands still for so long is taken to wait for a reader's lock or snapshot (F-19):
+/// whatever delay a superuser granted readers, a failover does not wait for them.
+const CONFLICT: std::time::Duration = std::time::Duration::from_millis(700);
+
+/// Sessions of clients; ours belong to the bootstrap superuser.
+const END_READERS: &str = "
+select pg_terminate_backend(pid) from pg_stat_activity
+ where backend_type = 'client backend' and usesysid <> 10";
+
 /// Waits until replay has finished, and says where.
 async fn stand_still(instance: &Instance) -> Result<Position, PerformError> {
     let connection = instance.control().await?;
+    // A person may have paused it, and would be waited for in vain.
+    connection.execute(RESUME, BOUND).await?;
     let begun = now();
     let mut seen: Option<Replay> = None;
     let (mut vain, mut wakes) = (0, 0);
+    let mut moved = begun;
     loop {
         if now().since(begun) > BOUND {
             return Err(PerformError::NotYet("replay has not finished yet".into()));
@@ -143,6 +157,12 @@ async fn stand_still(instance: &Instance) -> Result<Position, PerformError> {
         }
         if let Some(lsn) = stands(seen.as_ref(), &here, vain) {
             return position(instance, lsn);
+        }
+        if seen.as_ref().is_none_or(|seen| seen.replayed != here.replayed) {
+            moved = now();
+        } else if now().since(moved) > CONFLICT && !here.sleeps {
+            connection.execute(END_READERS, BOUND).await?;
+            moved = now();
         }
         if here.sleeps && Some(here.replayed) < here.received {
             // Wake it, so that it looks at once.

@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// The database role that owns everything, over the agent's socket only.
 pub const SUPERUSER: &str = "postgres";
@@ -198,6 +199,9 @@ pub struct Dynamic {
     pub held: bool,
 }
 
+/// The file is read, changed and written by one at a time.
+static WRITING: Mutex<()> = Mutex::new(());
+
 /// Whom a standby follows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {
@@ -233,6 +237,27 @@ impl Dynamic {
     /// # Errors
     /// Those of the file system.
     pub fn write(&self, config: &Config, layout: &Layout) -> io::Result<()> {
+        let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put(config, layout)
+    }
+
+    /// Writes what `change` makes of what is there; nobody else writes in between, so a rule that
+    /// was just written is not replaced by the one before. `None`: it stays.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn rewrite(
+        config: &Config,
+        layout: &Layout,
+        change: impl FnOnce(Self) -> Option<Self>,
+    ) -> io::Result<Option<Self>> {
+        let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(changed) = change(Self::load(layout)) else { return Ok(None) };
+        changed.put(config, layout)?;
+        Ok(Some(changed))
+    }
+
+    fn put(&self, config: &Config, layout: &Layout) -> io::Result<()> {
         let head = serde_json::to_string(self)?;
         let conninfo = match &self.upstream {
             Some(upstream) => conninfo(config, layout, upstream.address, upstream.epoch),

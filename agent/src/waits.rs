@@ -75,22 +75,23 @@ pub async fn see(instance: &Arc<Instance>, life: u64) -> Result<(), PerformError
 
 /// Puts the rule in the placeholder's place.
 async fn release(instance: &Instance) -> Result<(), PerformError> {
-    let dynamic = Dynamic { held: false, ..Dynamic::load(&instance.layout) };
-    dynamic.write(&instance.config, &instance.layout)?;
+    let change = |dynamic| Some(Dynamic { held: false, ..dynamic });
+    let written = Dynamic::rewrite(&instance.config, &instance.layout, change)?;
     instance.reload().await?;
-    shown(instance, &dynamic.names()).await
+    shown(instance, &written.unwrap_or_default().names()).await
 }
 
 /// Puts the placeholder in force: for new sessions, and for every walsender.
 async fn hold(instance: &Instance, connection: &Connection) -> Result<(), PerformError> {
     let layout = &instance.layout;
-    let now_there = Dynamic::load(layout);
-    if now_there.generation.is_none() {
-        return Err(PerformError::Stale("no rule is written"));
-    }
-    if !now_there.held {
-        Dynamic { held: true, ..now_there }.write(&instance.config, layout)?;
+    let written = Dynamic::rewrite(&instance.config, layout, |dynamic| {
+        let wanted = dynamic.generation.is_some() && !dynamic.held;
+        wanted.then_some(Dynamic { held: true, ..dynamic })
+    })?;
+    if written.is_some() {
         instance.reload().await?;
+    } else if Dynamic::load(layout).generation.is_none() {
+        return Err(PerformError::Stale("no rule is written"));
     }
     shown(instance, &settings::standby_names(&Enforce::default())).await?;
     let begun = now();

@@ -8,7 +8,7 @@ use failover::comply::{Action, Divergence};
 use failover::report::Server;
 use failover::{Epoch, Generation};
 use std::time::Duration;
-use support::{Site, World, id, play};
+use support::{Site, World, id, play, wait_for};
 use wire::clock::now;
 
 /// `a` led epoch 1 and went on alone after `b` was sealed; `b` leads epoch 2.
@@ -17,8 +17,13 @@ async fn diverged(world: &World) -> (Site, Site) {
     a.sql("create table t as select generate_series(1, 1000) n").await;
     b.act(Action::Seal { epoch: Epoch(1) }).await;
     let alone = a.instance.access.connect().await.unwrap();
-    let statements = "set synchronous_commit = local; create table lost as select 1 n";
-    alone.execute(statements, Duration::from_secs(5)).await.unwrap();
+    for statement in [
+        "set synchronous_commit = local",
+        "create table lost as select 1 n",
+        "with gone as (delete from t where n > 998) update t set n = -n where n <= 3",
+    ] {
+        alone.execute(statement, Duration::from_secs(5)).await.unwrap();
+    }
     a.act(Action::Fence { reason: "test".into() }).await;
     world.lead(&b, 2, &["a"], 2);
     b.act(Action::Accept { epoch: Epoch(2) }).await;
@@ -46,6 +51,16 @@ fn i14_the_lost_tail_is_kept_and_the_rewound_follows() {
         let kept = manifest["segments"].as_array().unwrap();
         assert!(!kept.is_empty());
         assert!(folder.join(kept[0].as_str().unwrap()).exists());
+        // What it held, by table: one that both have by name, one that is gone by number.
+        let summary = folder.join("summary.json");
+        wait_for("the summary", || summary.exists()).await;
+        a.instance.measure.notify_one();
+        let note = || a.instance.state().notes.get("lost-tail").map(|note| note.text.clone());
+        wait_for("its names", || note().is_some_and(|text| text.contains("committed"))).await;
+        let note = note().unwrap();
+        println!("{note}");
+        assert!(note.contains("postgres.public.t +0 ~3 -2"), "{note}");
+        assert!(note.contains("/5/") && note.contains(" +1 ~0 -0"), "{note}");
         b.act(Action::Prove { epoch: Epoch(2) }).await;
         b.until("proven", |local| local.proven == Some(Epoch(2))).await;
         b.act(Action::Enforce { generation: Generation(2) }).await;
