@@ -22,7 +22,7 @@ use std::time::Duration;
 use failover::Moment;
 use failover::cluster::{Cluster, Voter};
 use failover::event::{Event, Stamp};
-use failover::ids::VoterId;
+use failover::ids::{ServiceId, VoterId};
 use raft::eraftpb;
 use raft::{RawNode, StateRole};
 
@@ -172,6 +172,12 @@ impl Replica {
     /// Why this voter does not act any more.
     pub fn stopped(&self) -> Option<&str> {
         self.stopped.as_deref()
+    }
+
+    /// What the newest judgement of this leader found about a service; nothing where none leads.
+    pub fn findings(&self, service: &ServiceId) -> &[failover::Finding] {
+        let verdict = self.lead.as_ref().and_then(|lead| lead.verdicts.get(service));
+        verdict.map(|verdict| verdict.findings.as_slice()).unwrap_or_default()
     }
 
     /// Stops this voter for a reason that it cannot see itself, such as its disk.

@@ -26,6 +26,8 @@ const DESCRIBE_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Lead {
     pub(super) term: u64,
     pub(super) since: Moment,
+    /// When it last judged.
+    judged: Moment,
     pub(super) view: View,
     pub(super) verdicts: BTreeMap<ServiceId, Verdict>,
     /// When each primary was last given a lease.
@@ -62,6 +64,7 @@ impl Lead {
         Self {
             term,
             since: now,
+            judged: now,
             view: View::new(now),
             verdicts: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -115,7 +118,15 @@ impl Replica {
 
     fn decide(&mut self) -> bool {
         let now = self.clocks.now;
+        let patience = self.setup.election_timeout;
         let Some(lead) = &mut self.lead else { return false };
+        if now.since(lead.judged) > patience {
+            // It judges at every tick, so it was stopped: what it did not hear meanwhile is no
+            // silence of others (I-26). Where nobody else was elected, it begins as if it had been.
+            tracing::warn!("nothing was judged for a while: the evidence is gathered anew");
+            lead.view = View::new(now);
+        }
+        lead.judged = now;
         lead.view.follow(&self.cluster, now);
         lead.verdicts = failover::decide(&self.cluster, &lead.view, now);
         let outstanding: Vec<&ServiceId> =

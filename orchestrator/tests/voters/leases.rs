@@ -5,7 +5,7 @@ use failover::{Epoch, Report};
 use std::time::Duration;
 
 use failover::ids::VoterId;
-use orchestrator::replica::Reply;
+use orchestrator::replica::{Input, Query, Reply};
 
 use crate::world::{World, absent, instance, service};
 
@@ -82,6 +82,29 @@ fn i19_no_lease_by_a_deposed_leader() {
         world.run(Duration::from_millis(50));
         assert!(lease(world.reply(answered)).is_some(), "seed {seed}");
     }
+}
+
+/// I-26: a leader that was stopped, and with it all others, does not take the time that nobody
+/// lived through for the silence of the primary.
+#[test]
+fn i26_a_leader_that_was_stopped_begins_anew() {
+    let (mut world, leader) = with_primary(1);
+    world.report(leader, accepted(1_000));
+    world.run(Duration::from_millis(300));
+    let age = |world: &mut World, id| {
+        let token = world.token();
+        world.step(id, Input::Query { token, query: Query::Status });
+        let Some(Reply::Found(status)) = world.reply(token).cloned() else { panic!("no status") };
+        status["services"][0]["instances"][0]["age_ms"].as_u64()
+    };
+    assert!(age(&mut world, leader).is_some(), "a report of 300 ms ago counts");
+    // Everything is stopped for ten seconds; the first thing heard is no report.
+    world.now = world.now.after(Duration::from_secs(10));
+    let history = world.voters[&leader].cluster().history.len();
+    world.step(leader, Input::Unreachable(VoterId(9)));
+    assert_eq!(age(&mut world, leader), None, "nobody was silent: it was not there to hear");
+    world.run(Duration::from_millis(500));
+    assert_eq!(world.voters[&leader].cluster().history.len(), history, "nothing was done for it");
 }
 
 /// The loss of the primary's site must not cost an election too.
