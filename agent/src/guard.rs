@@ -28,7 +28,11 @@ pub enum Order {
     Signal(i32),
     /// SIGKILL the process and everything that descends from it.
     Kill,
-    /// Kill all that in so many milliseconds from now, unless told otherwise; `None`: never.
+    /// Kill all that at this moment, unless told otherwise; `None`: never. In microseconds of
+    /// `CLOCK_BOOTTIME`, which the processes of one boot share: an order that is read late is
+    /// worth no more than when it was given, and one whose moment has passed is carried out at
+    /// once.
+    #[serde(rename = "refresh-at")]
     Refresh(Option<u64>),
     /// Say how things stand.
     Status,
@@ -68,8 +72,8 @@ pub enum Word {
 pub struct Status {
     /// The running process.
     pub pid: Option<u32>,
-    /// Milliseconds left until everything is killed.
-    pub deadline_ms: Option<u64>,
+    /// When everything is killed, as in [`Order::Refresh`].
+    pub deadline_at: Option<u64>,
     /// How the last process of this guard ended.
     pub last: Option<Exited>,
 }

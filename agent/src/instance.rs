@@ -260,8 +260,7 @@ impl Instance {
         let mut state = self.state();
         if let Some(pid) = status.pid {
             state.begin_life(pid);
-            if let Some(left) = status.deadline_ms {
-                let end = now().after(Duration::from_millis(left));
+            if let Some(end) = status.deadline_at.map(Moment) {
                 state.committed = Some(end.before(patience(&timing)));
             }
         } else if let Some(last) = &status.last {

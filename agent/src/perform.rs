@@ -96,7 +96,7 @@ pub async fn guard_lease(instance: &Instance) -> Result<(), PerformError> {
     };
     if let Some(proof) = proof {
         let end = proof.after(instance::patience(&timing));
-        instance.guard()?.refresh(Some(end.since(now()))).await?;
+        instance.guard()?.refresh(Some(end)).await?;
     }
     Ok(())
 }

@@ -243,6 +243,38 @@ fn i03_i02_a_whole_site_frozen_and_resumed() {
     play("i03_i02_a_whole_site_frozen_and_resumed", freeze(Frozen::Everything));
 }
 
+/// Stopped, it keeps no deadline: waited for, what it guards would be fenced by nobody.
+#[test]
+fn i03_a_guard_that_is_stopped_is_ended_with_what_it_guards() {
+    play("i03_a_guard_that_is_stopped_is_ended_with_what_it_guards", async {
+        let world = World::new(&["a"]);
+        let config = world.config("a");
+        let layout = Layout::create(&config.data, &config.run).unwrap();
+        std::fs::create_dir_all(&layout.data).unwrap();
+        let start = Start { program: &PathBuf::from(PROGRAM), layout: &layout, watchdog: None };
+        let (notices, _first) = tokio::sync::mpsc::unbounded_channel();
+        let (guard, _) = Guard::attach(&start, notices).await.unwrap();
+        let launch = Launch {
+            argv: vec!["sleep".into(), "60".into()],
+            env: vec![],
+            cwd: layout.data.clone(),
+            log: layout.log(),
+        };
+        guard.start(launch).await.unwrap();
+        let guarded = guard.status().await.unwrap().pid.unwrap();
+        let stopped = processes::stat(guarded).unwrap().parent;
+        send(stopped, Signal::SIGSTOP);
+        let begun = now();
+        let (notices, mut second) = tokio::sync::mpsc::unbounded_channel();
+        let (anew, status) = Guard::attach(&start, notices).await.unwrap();
+        println!("attached anew after {:?}", now().since(begun));
+        assert!(!processes::is_alive(stopped) && !processes::is_alive(guarded));
+        assert_eq!(status.pid, None);
+        assert!(second.try_recv().is_err(), "whoever ended it is not told that it is lost");
+        anew.end().await;
+    });
+}
+
 /// I-03: fed while the deadline holds, off when nothing is served, left on by whatever ends the
 /// guard by force.
 #[test]
@@ -271,12 +303,12 @@ fn i03_the_watchdog_follows_the_deadline() {
         let before = fed(&device).0;
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert_eq!(fed(&device).0, before, "no deadline, no watchdog");
-        guard.refresh(Some(Duration::from_millis(1500))).await.unwrap();
+        guard.refresh(Some(now().after(Duration::from_millis(1500)))).await.unwrap();
         wait_for("fed", || fed(&device).0 >= before + 3 && !fed(&device).1).await;
         assert!(ended.recv().await.is_some());
         wait_for("off: nothing runs any more", || fed(&device).1).await;
         guard.start(launch()).await.unwrap();
-        guard.refresh(Some(Duration::from_mins(1))).await.unwrap();
+        guard.refresh(Some(now().after(Duration::from_mins(1)))).await.unwrap();
         wait_for("fed", || !fed(&device).1).await;
         let status = guard.status().await.unwrap();
         let parent = processes::stat(status.pid.unwrap()).unwrap().parent;

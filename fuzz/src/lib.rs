@@ -41,10 +41,10 @@ pub fn guard_protocol(bytes: &[u8]) {
         if let Ok(order) = serde_json::from_slice::<guard::Order>(line) {
             let again = serde_json::to_vec(&order).expect("an order is JSON");
             assert_eq!(serde_json::from_slice::<guard::Order>(&again).ok(), Some(order.clone()));
-            if let guard::Order::Refresh(Some(millis)) = order {
-                let late = failover::Moment(u64::MAX / 2);
-                let deadline = late.after(std::time::Duration::from_millis(millis));
-                assert!(deadline >= late, "a deadline before its order");
+            if let guard::Order::Refresh(Some(until)) = order {
+                let deadline = failover::Moment(until);
+                let left = deadline.since(failover::Moment(1));
+                assert!(left <= std::time::Duration::from_micros(until), "more than was given");
             }
         }
         if let Ok(word) = serde_json::from_slice::<guard::Word>(line) {

@@ -3,6 +3,7 @@
 use super::{Exited, Launch, Order, Status, Word};
 use crate::layout::Layout;
 use crate::processes;
+use failover::Moment;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,12 @@ pub enum Notice {
     /// The guard itself is gone.
     Lost,
 }
+
+/// How often it is looked whether a guard that does not answer is stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// After so many looks one that is not known to be stopped is stuck all the same.
+const PATIENCE: u32 = 6;
 
 type Asked = (Order, oneshot::Sender<Word>);
 
@@ -66,22 +73,45 @@ impl Guard {
         notices: mpsc::UnboundedSender<Notice>,
     ) -> Result<(Self, Status), GuardError> {
         let socket = start.layout.guard_socket();
-        let stream = if let Ok(stream) = UnixStream::connect(&socket).await {
-            stream
-        } else {
-            processes::end_within(&start.layout.data).await;
-            launch(start)?;
-            connect(&socket).await?
-        };
+        if let Ok(stream) = UnixStream::connect(&socket).await {
+            let pid = stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok());
+            if let Some(answer) = Self::greet(stream, notices.clone(), pid).await {
+                return answer;
+            }
+            tracing::error!(pid, "the guard is there and does not answer: ending it");
+            end_guard(&socket, pid).await;
+        }
+        processes::end_within(&start.layout.data).await;
+        launch(start)?;
+        let stream = connect(&socket).await?;
+        Self::greet(stream, notices, None).await.unwrap_or(Err(GuardError::Gone))
+    }
+
+    /// Asks how things stand. `None`: no answer, from a guard that is stopped or stuck. It keeps
+    /// no deadline, and whoever waits for it fences nobody.
+    async fn greet(
+        stream: UnixStream,
+        notices: mpsc::UnboundedSender<Notice>,
+        pid: Option<u32>,
+    ) -> Option<Result<(Self, Status), GuardError>> {
         let (orders, asked) = mpsc::unbounded_channel();
-        tokio::spawn(converse(stream, asked, notices));
+        let talk = tokio::spawn(converse(stream, asked, notices));
         let guard = Self { orders };
-        match guard.ask(Order::Status).await? {
-            Word::Status(status) => Ok((guard, status)),
-            other @ (Word::Done | Word::Failed(_) | Word::Exited(_)) => {
-                Err(GuardError::Refused(format!("{other:?}")))
+        let mut asking = Box::pin(guard.status());
+        for _ in 0..PATIENCE {
+            if let Ok(status) = tokio::time::timeout(LOOK_EVERY, &mut asking).await {
+                drop(asking);
+                return Some(status.map(|status| (guard, status)));
+            }
+            let stopped = pid.and_then(processes::stat).is_some_and(|stat| stat.state == 'T');
+            if stopped {
+                break;
             }
         }
+        // Its end is no news to whoever ends it.
+        talk.abort();
+        drop(talk.await);
+        None
     }
 
     async fn ask(&self, order: Order) -> Result<Word, GuardError> {
@@ -134,15 +164,26 @@ impl Guard {
     ///
     /// # Errors
     /// [`GuardError`]
-    pub async fn refresh(&self, left: Option<Duration>) -> Result<(), GuardError> {
-        let millis = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-        self.ask(Order::Refresh(millis)).await.map(drop)
+    pub async fn refresh(&self, until: Option<Moment>) -> Result<(), GuardError> {
+        self.ask(Order::Refresh(until.map(|until| until.0))).await.map(drop)
     }
 
     /// Kills everything and ends the guard.
     pub async fn end(&self) {
         // It answers by going away.
         drop(self.ask(Order::End).await);
+    }
+}
+
+/// Ends a guard by force and waits until its socket and lock are free, for a moment: what it
+/// guarded, its successor ends before anything else.
+async fn end_guard(socket: &Path, pid: Option<u32>) {
+    pid.map(processes::kill_now);
+    for _ in 0..100 {
+        if UnixStream::connect(socket).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(3)).await;
     }
 }
 

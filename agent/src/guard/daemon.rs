@@ -66,19 +66,7 @@ pub fn run(settings: &Settings) -> io::Result<()> {
     drop(std::fs::remove_file(&settings.socket));
     let listener = UnixListener::bind(&settings.socket)?;
     std::fs::set_permissions(&settings.socket, std::fs::Permissions::from_mode(0o600))?;
-    let guard = Arc::new(Guard {
-        inner: Mutex::new(Inner {
-            child: None,
-            cause: Cause::Itself,
-            deadline: None,
-            last: None,
-            agent: None,
-            served: 0,
-            device: settings.watchdog.as_deref().map(Device::new),
-        }),
-        started: Condvar::new(),
-        timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?,
-    });
+    let guard = Arc::new(Guard::new(settings.watchdog.as_deref().map(Device::new))?);
     thread(&guard, Guard::reap)?;
     thread(&guard, Guard::watch_deadline)?;
     thread(&guard, move |guard| {
@@ -113,6 +101,23 @@ fn thread(guard: &Arc<Guard>, body: impl FnOnce(&Guard) + Send + 'static) -> io:
 }
 
 impl Guard {
+    fn new(device: Option<Device>) -> nix::Result<Self> {
+        let inner = Inner {
+            child: None,
+            cause: Cause::Itself,
+            deadline: None,
+            last: None,
+            agent: None,
+            served: 0,
+            device,
+        };
+        Ok(Self {
+            inner: Mutex::new(inner),
+            started: Condvar::new(),
+            timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?,
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,7 +205,7 @@ impl Guard {
             drop(previous.shutdown(Shutdown::Both));
         }
         drop(inner);
-        self.converse(reader);
+        self.converse(reader, own);
         let mut inner = self.lock();
         if inner.served == own {
             inner.agent = None;
@@ -208,11 +213,15 @@ impl Guard {
         }
     }
 
-    fn converse(&self, reader: UnixStream) {
+    fn converse(&self, reader: UnixStream, own: u64) {
         for line in BufReader::new(reader).lines() {
             let Ok(line) = line else { return };
             // The answer is written under the lock, so that it cannot overtake an exit.
             let mut inner = self.lock();
+            if inner.served != own {
+                // What it still had to say is no longer for us, and its answers for nobody.
+                return;
+            }
             let word = match serde_json::from_str::<Order>(&line) {
                 Ok(Order::End) => {
                     drop(inner);
@@ -241,9 +250,11 @@ impl Guard {
                 kill_tree(inner, Cause::Ordered);
                 Word::Done
             }
-            Order::Refresh(left) => {
-                inner.deadline =
-                    left.map(|millis| wire::clock::now().after(Duration::from_millis(millis)));
+            Order::Refresh(until) => {
+                inner.deadline = until.map(Moment);
+                if inner.deadline.is_some_and(|deadline| deadline <= wire::clock::now()) {
+                    kill_tree(inner, Cause::Deadline);
+                }
                 match self.arm(inner.deadline) {
                     Ok(()) => Word::Done,
                     Err(error) => Word::Failed(error.to_string()),
@@ -251,10 +262,7 @@ impl Guard {
             }
             Order::Status | Order::End => Word::Status(Status {
                 pid: inner.child.map(|pid| pid.as_raw().unsigned_abs()),
-                deadline_ms: inner.deadline.map(|deadline| {
-                    let left = deadline.since(wire::clock::now()).as_millis();
-                    u64::try_from(left).unwrap_or(u64::MAX)
-                }),
+                deadline_at: inner.deadline.map(|deadline| deadline.0),
                 last: inner.last.clone(),
             }),
         }
@@ -353,4 +361,63 @@ fn say(stream: &mut UnixStream, word: &Word) -> io::Result<()> {
     let mut line = serde_json::to_vec(word)?;
     line.push(b'\n');
     stream.write_all(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Child;
+
+    fn guarding() -> (Guard, Child) {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let guard = Guard::new(None).unwrap();
+        guard.lock().child = Some(Pid::from_raw(child.id().cast_signed()));
+        (guard, child)
+    }
+
+    #[test]
+    fn i03_a_deadline_that_has_passed_is_kept_at_once() {
+        for until in [0, wire::clock::now().before(Duration::from_millis(1)).0] {
+            let (guard, mut child) = guarding();
+            let mut inner = guard.lock();
+            let later = wire::clock::now().after(Duration::from_mins(1)).0;
+            assert_eq!(guard.obey(&mut inner, Order::Refresh(Some(later))), Word::Done);
+            assert!(child.try_wait().unwrap().is_none());
+            // As read by a guard that was stopped since it was sent.
+            assert_eq!(guard.obey(&mut inner, Order::Refresh(Some(until))), Word::Done);
+            assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+            assert_eq!(inner.cause, Cause::Deadline);
+        }
+    }
+
+    #[test]
+    fn i20_orders_of_an_agent_that_was_replaced_are_not_obeyed() {
+        let (guard, mut child) = guarding();
+        let (mut replaced, served) = UnixStream::pair().unwrap();
+        let (current, mut words) = UnixStream::pair().unwrap();
+        for order in [Order::Refresh(None), Order::Kill] {
+            let mut line = serde_json::to_vec(&order).unwrap();
+            line.push(b'\n');
+            replaced.write_all(&line).unwrap();
+        }
+        let deadline = Some(wire::clock::now().after(Duration::from_mins(1)));
+        {
+            let mut inner = guard.lock();
+            inner.served = 2;
+            inner.agent = Some(current);
+            inner.deadline = deadline;
+        }
+        guard.converse(served, 1);
+        assert!(child.try_wait().unwrap().is_none());
+        assert_eq!(guard.lock().deadline, deadline);
+        words.set_nonblocking(true).unwrap();
+        let mut said = [0];
+        assert!(
+            std::io::Read::read(&mut words, &mut said).is_err(),
+            "an answer to another's order"
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }
