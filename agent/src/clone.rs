@@ -61,7 +61,13 @@ pub async fn clone(instance: &Instance, upstream: &InstanceId) -> Result<(), Per
         memory.led = None;
         memory.refused = false;
         memory.beyond = false;
+        // What was in doubt was so of the data that is gone.
+        memory.doubt_pending = false;
     })?;
+    {
+        let mut state = instance.state();
+        (state.unwritten, state.overruled) = (false, false);
+    }
     put_in_place(instance, &fresh)
 }
 
