@@ -122,7 +122,7 @@ fn place(text: &str) -> Option<(Replay, u32)> {
 
 /// Replay that stands still for so long is taken to wait for a reader's lock or snapshot (F-19):
 /// whatever delay a superuser granted readers, a failover does not wait for them.
-const CONFLICT: std::time::Duration = std::time::Duration::from_millis(700);
+const CONFLICT: Duration = Duration::from_millis(700);
 
 /// Sessions of clients; ours belong to the bootstrap superuser.
 const END_READERS: &str = "
