@@ -77,7 +77,11 @@ fn confessed(service: &Service, report: &Report) -> Option<String> {
         Server::Down(Down::Crashed) if accepted => {
             Some(format!("{primary}: PostgreSQL died, says its agent"))
         }
-        Server::Absent if accepted => Some(format!("{primary}: its data directory is gone")),
+        // With no transition open it had accepted: one that never heard of its epoch is an empty
+        // machine in its place.
+        Server::Absent if accepted || service.transition.is_none() => {
+            Some(format!("{primary}: its data directory is gone"))
+        }
         Server::Refused(why) if accepted => {
             Some(format!("{primary}: its data directory cannot be used: {why}"))
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use failover::cluster::{Cluster, Service, Step, Trigger};
+use failover::cluster::{Cluster, Record, Service, Step, Trigger};
 use failover::ids::{Epoch, InstanceId, Lsn};
 use failover::topology::ServiceSpec;
 
@@ -90,7 +90,10 @@ impl Oracle {
         self.index = index;
         for position in 0..self.services.len() {
             let Some(service) = cluster.services.get(&self.names[position]) else { continue };
-            if let Err(text) = self.follow(position, service, machines, now) {
+            let record = service.transition.as_ref().map(|transition| transition.id);
+            let record = record.and_then(|id| cluster.transitions.get(&id));
+            let examined = record.map(|record| self.examined(record)).unwrap_or_default();
+            if let Err(text) = self.follow(position, (service, examined), machines, now) {
                 self.violate(&text);
             }
         }
@@ -111,6 +114,13 @@ impl Oracle {
         lines
     }
 
+    /// Those that the decision says it examined, and where they stood.
+    fn examined(&self, record: &Record) -> Vec<(usize, Lsn)> {
+        let each = record.examined.iter();
+        each.filter_map(|one| Some((self.index_of(&one.instance)?, one.position.as_ref()?.lsn)))
+            .collect()
+    }
+
     fn index_of(&self, instance: &InstanceId) -> Option<usize> {
         self.instances.iter().position(|other| other == instance)
     }
@@ -118,7 +128,7 @@ impl Oracle {
     fn follow(
         &mut self,
         position: usize,
-        service: &Service,
+        (service, examined): (&Service, Vec<(usize, Lsn)>),
         machines: &[Machine],
         now: At,
     ) -> Result<(), String> {
@@ -128,6 +138,7 @@ impl Oracle {
         let before = self.services[position].clone_small();
         if service.epoch != before.epoch {
             self.epoch_moved(position, (service.epoch, primary), machines)?;
+            self.services[position].examined = examined;
         } else if primary != before.primary {
             return Err(format!("I-04: epoch {} has two primaries", service.epoch));
         }
@@ -188,7 +199,6 @@ impl Oracle {
         }
         let state = &mut self.services[position];
         state.grants.insert(epoch, chosen);
-        state.examined = if returned { Vec::new() } else { sealed };
         Ok(())
     }
 

@@ -41,7 +41,8 @@ impl World {
         let load = self.options.workload.clone();
         for service in 0..u8::try_from(self.services.len()).unwrap_or(0) {
             for number in 0..load.writers + load.readers {
-                let stubborn = self.dice.roll(100) < u64::from(load.stubborn);
+                // One at least goes by the name.
+                let stubborn = self.dice.roll(100) < u64::from(load.stubborn) && number > 0;
                 let index = u16::try_from(self.clients.len()).unwrap_or(u16::MAX);
                 self.clients.push(Client {
                     service,
