@@ -276,14 +276,27 @@ async fn poll<T>(routes: &Routes, look: impl Fn(&Projection) -> Option<T>) -> Op
     }
 }
 
-async fn raft(State(routes): Shared, Extension(peer): Extension<Peer>, body: Bytes) -> Answered {
+#[derive(Deserialize)]
+struct Posted {
+    /// The sender reads answers; one of an earlier version does not, and is posted to.
+    #[serde(default)]
+    answer: bool,
+}
+
+async fn raft(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Parameters(Posted { answer: reads }): Parameters<Posted>,
+    body: Bytes,
+) -> Answered {
     role(&peer, Kind::Voter, None)?;
     let envelope: Envelope = read(&peer, &body)?;
     if let Some(reason) = routes.standing.borrow().stopped.clone() {
         return answer(Reply::Stopped(reason));
     }
     let (sender, receiver) = oneshot::channel();
-    if !routes.submit(Inbound::Peer(peer.name, Box::new(envelope), Some(sender))) {
+    let asker = reads.then_some(sender);
+    if !routes.submit(Inbound::Peer(peer.name, Box::new(envelope), asker)) {
         return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "too much to do", ""));
     }
     // What these messages make this voter say to their sender goes back the way they came: half
