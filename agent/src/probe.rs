@@ -27,6 +27,9 @@ select application_name, coalesce(usename, ''), state = 'streaming', flush_lsn::
        sync_priority, client_addr::text
   from pg_stat_replication";
 
+/// Longer than a server that answers needs to understand two questions.
+const BOUND: Duration = Duration::from_secs(2);
+
 /// PostgreSQL as one probe saw it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
@@ -101,8 +104,12 @@ impl Probe {
     /// [`SqlError`]
     pub async fn connect(access: &Access) -> Result<Self, SqlError> {
         let connection = access.connect().await?;
-        let facts = connection.client().prepare(FACTS).await?;
-        let streams = connection.client().prepare(STREAMS).await?;
+        let client = connection.client();
+        let preparing =
+            async { Ok((client.prepare(FACTS).await?, client.prepare(STREAMS).await?)) };
+        let prepared: Result<_, SqlError> =
+            tokio::time::timeout(BOUND, preparing).await.map_err(|_| SqlError::Timeout)?;
+        let (facts, streams) = prepared?;
         Ok(Self { connection, facts, streams })
     }
 

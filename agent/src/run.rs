@@ -43,6 +43,12 @@ pub async fn run(
     loop {
         tokio::select! {
             () = beat.next() => {}
+            // A sense that ended is missed by nobody, and its last word would stand for ever.
+            ended = tasks.join_next() => {
+                let how = ended.and_then(Result::err).map(|error| error.to_string());
+                let how = how.unwrap_or_else(|| "by itself".into());
+                return Err(io::Error::other(format!("a sense of the agent ended: {how}")));
+            }
             served = &mut listening => return served,
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         }
@@ -57,6 +63,8 @@ const AGAIN_WITHIN: Duration = Duration::from_secs(3);
 pub struct Beat {
     instance: Arc<Instance>,
     running: Option<(Action, JoinHandle<bool>)>,
+    /// One that was given up and has not reached a place where it can end.
+    ending: Option<JoinHandle<bool>>,
     last: Option<Action>,
     repeats: u32,
     not_before: Moment,
@@ -70,6 +78,7 @@ impl Beat {
         Self {
             instance,
             running: None,
+            ending: None,
             last: None,
             repeats: 0,
             not_before: Moment(0),
@@ -96,7 +105,11 @@ impl Beat {
                 }
             }
             None => {
-                drop(tokio::time::timeout(rest, instance.wake.notified()).await);
+                tokio::select! {
+                    _ = over(&mut self.ending) => self.finish(false),
+                    () = instance.wake.notified() => {}
+                    () = tokio::time::sleep(rest) => {}
+                }
             }
         }
     }
@@ -112,10 +125,15 @@ impl Beat {
             }
             tracing::info!(?running, ?wish, "given up for something else");
             task.abort();
-            self.running = None;
+            self.ending = self.running.take().map(|(_, task)| task);
         }
         let Some(action) = wish else { return };
         let fence = matches!(action, Action::Fence { .. });
+        // Two at once would each undo what the other relies on; a fence relies on nothing.
+        drop(self.ending.take_if(|task| task.is_finished()));
+        if !fence && self.ending.is_some() {
+            return;
+        }
         let probed = !answers(local) || self.instance.state().looked >= self.ended;
         if !fence && (!probed || (self.last.as_ref() == Some(&action) && now() < self.not_before)) {
             return;
@@ -210,6 +228,15 @@ impl Beat {
             tracing::warn!(error, "the guard cannot be told the deadline");
         }
     }
+}
+
+/// Waits until an action that was given up is over; for ever where there is none.
+async fn over(ending: &mut Option<JoinHandle<bool>>) {
+    match ending {
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
+    }
+    *ending = None;
 }
 
 /// Whether the wish is what comes after the action: its effect shows before it returns.

@@ -226,6 +226,7 @@ fn judge_twins(instance: &Instance, facts: &Facts) {
 async fn probe(instance: Arc<Instance>) {
     let mut failures: u32 = 0;
     loop {
+        let began = now();
         match instance.look_now().await {
             Ok(running) => {
                 failures = 0;
@@ -235,6 +236,7 @@ async fn probe(instance: Arc<Instance>) {
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
+                instance.state().unanswered.get_or_insert(began);
                 tracing::debug!(%error, "PostgreSQL does not answer");
                 if failures > 100 && instance.state().facts.is_some() {
                     let text = format!("does not answer: {error}");

@@ -17,6 +17,9 @@ use failover::{
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+/// After so long without an answer nobody is told any more what the last one was.
+const MUTE_AFTER: Duration = Duration::from_secs(3);
+
 /// Everything known, none of it on disk.
 #[derive(Debug)]
 pub struct State {
@@ -38,6 +41,8 @@ pub struct State {
     pub facts: Option<Facts>,
     /// When it began.
     pub looked: Moment,
+    /// When the first probe since then began that was not answered.
+    pub unanswered: Option<Moment>,
     /// Where the facts say it stands.
     pub position: Position,
     /// What the files say.
@@ -117,6 +122,7 @@ impl State {
             system_identifier: None,
             facts: None,
             looked: Moment(0),
+            unanswered: None,
             position: Position::default(),
             configured: Configured::default(),
             sealed_at: None,
@@ -164,6 +170,7 @@ impl State {
     fn forget(&mut self) {
         self.life += 1;
         self.facts = None;
+        self.unanswered = None;
         self.sealed_at = None;
         self.proven = None;
         self.enforced = None;
@@ -199,6 +206,7 @@ impl State {
             lsn,
         });
         self.looked = began;
+        self.unanswered = None;
         self.facts = Some(facts);
     }
 
@@ -294,7 +302,7 @@ impl State {
             sequence: 0,
             revision: self.assignment.as_ref().map_or(Revision(0), |a| a.revision),
             pledge: memory.pledge,
-            server: self.server(layout),
+            server: if self.is_mute(now) { Server::Starting } else { self.server(layout) },
             system_identifier: self.system_identifier,
             sealed_at: self.sealed_at.clone(),
             proof: self.proven.map(|epoch| Proof {
@@ -316,6 +324,12 @@ impl State {
             version: speaker.version.clone(),
             checks: self.checks(memory),
         }
+    }
+
+    /// A server that runs and does not answer: how it stood is no news any more. The law goes on
+    /// from it all the same, so that what was writable is still fenced when its proof runs out.
+    fn is_mute(&self, now: Moment) -> bool {
+        self.facts.is_some() && self.unanswered.is_some_and(|at| now.since(at) >= MUTE_AFTER)
     }
 
     /// What was measured, and whether commits are in doubt of which the end is not known yet.
@@ -367,4 +381,40 @@ pub fn gist(report: &Report) -> Report {
         knock.age = Duration::ZERO;
     }
     gist
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i27_what_answers_no_more_is_not_reported_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&folder.path().join("pgdata"), &folder.path().join("run"));
+        let layout = layout.unwrap();
+        let speaker = Speaker {
+            service: "clinic".parse().unwrap(),
+            instance: "a".parse().unwrap(),
+            run: 1,
+            version: String::new(),
+        };
+        let (begun, second) = (Moment(1_000_000), Duration::from_secs(1));
+        let mut state = State::new(begun);
+        state.begin_life(1);
+        state.note_facts(Facts::default(), begun, &layout);
+        let said = |state: &State, now| {
+            let report = state.report(&layout, &Memory::default(), &speaker, now);
+            matches!(report.server, Server::Writable { .. })
+        };
+        assert!(said(&state, begun.after(second * 60)), "a resumed agent has heard no silence");
+        state.unanswered = Some(begun);
+        assert!(said(&state, begun.after(second * 2)));
+        assert!(!said(&state, begun.after(second * 3)));
+        assert!(
+            matches!(state.server(&layout), Server::Writable { .. }),
+            "the law still fences it"
+        );
+        state.note_facts(Facts::default(), begun.after(second * 4), &layout);
+        assert!(said(&state, begun.after(second * 5)));
+    }
 }
