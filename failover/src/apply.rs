@@ -360,11 +360,12 @@ fn doubt(
 }
 
 fn settle(service: &mut Service, upto: &Position) -> Option<String> {
-    let before = service.doubts.len();
-    service.doubts.retain(|doubt| doubt.open || !upto.contains(&doubt.position));
-    if service.doubts.len() == before {
+    let mut left = service.doubts.clone();
+    left.retain(|doubt| !service.settles(doubt, upto));
+    if left == service.doubts {
         return None;
     }
+    service.doubts = left;
     raise_floor(service, Some(upto));
     Some(format!("no commit up to {upto} is in doubt any more"))
 }

@@ -55,6 +55,13 @@ impl Service {
         (wider != *known).then_some(wider)
     }
 
+    /// Whether W of the rule's holding everything up to a place ends a doubt.
+    pub(crate) fn settles(&self, doubt: &Doubt, upto: &Position) -> bool {
+        let ended = doubt.epoch < self.epoch;
+        let nowhere = doubt.position == Position::default();
+        (!doubt.open || ended) && (upto.contains(&doubt.position) || (ended && nowhere))
+    }
+
     /// Whether a person gave up the commits of this epoch up to there.
     #[must_use]
     pub fn is_forgone(&self, lsn: Lsn) -> bool {
@@ -132,7 +139,14 @@ fn settle(service: &Service, report: &Report) -> Option<Opinion> {
     let flushed = quorum::flushed(&service.rule, &report.streams)?;
     let end = written(report)?;
     let upto = Position { lsn: flushed.min(end.lsn), ..end.clone() };
-    let settles = service.doubts.iter().any(|doubt| !doubt.open && upto.contains(&doubt.position));
+    // An earlier epoch's doubt has ended with it, open or not: its primary took the next epoch
+    // itself, and the marker of that stands behind everything it ever acknowledged.
+    let marked = report.proof.is_some_and(|proof| proof.epoch == service.epoch);
+    let earlier = service.doubts.iter().any(|doubt| doubt.epoch < service.epoch);
+    if earlier && !marked {
+        return None;
+    }
+    let settles = service.doubts.iter().any(|doubt| service.settles(doubt, &upto));
     settles.then(|| {
         let rule = quorum::describe(&service.rule);
         Opinion::propose(ServiceChange::Settled { upto }, format!("flushed on {rule}"))

@@ -303,3 +303,30 @@ fn i12_a_doubt_told_without_a_place_does_not_stay_open_for_ever() {
     run(&mut now);
     assert!(doubts(&now).is_empty(), "{:?}", doubts(&now));
 }
+
+/// The doubt of an epoch whose primary returned and took the next one itself: its marker, flushed
+/// under the rule, stands behind everything in doubt, also where the end was never told.
+#[test]
+fn i12_an_open_doubt_ends_with_the_marker_of_its_own_primary() {
+    let mut now = Situation::new();
+    now.hear("a", |report| {
+        report.server = writable(120);
+        report.checks.exposed = true;
+    });
+    run(&mut now);
+    assert!(doubts(&now)[0].open);
+    let service = now.cluster.services.get_mut(&clinic()).unwrap();
+    service.epoch = Epoch(2);
+    let returned = |report: &mut failover::Report, proven: bool| {
+        report.pledge.granted = Epoch(2);
+        report.server = writable(300);
+        report.streams[0].flushed = Lsn(300);
+        report.proof = proven
+            .then_some(failover::report::Proof { epoch: Epoch(2), age: std::time::Duration::ZERO });
+    };
+    now.hear("a", |report| returned(report, false));
+    assert!(run(&mut now).is_empty(), "not before its marker is durable");
+    now.hear("a", |report| returned(report, true));
+    assert_eq!(run(&mut now), [ServiceChange::Settled { upto: at(300) }]);
+    assert!(doubts(&now).is_empty());
+}
