@@ -2,6 +2,8 @@
 //! because `pg_rewind` and `pg_basebackup` copy the data directory's own files from elsewhere.
 
 use failover::Epoch;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -44,6 +46,24 @@ impl Layout {
             folder
         };
         Ok(Self { data: data.to_owned(), run: run.to_owned(), sockets })
+    }
+
+    /// Takes the run directory for one agent alone, until what is returned is dropped: a second
+    /// one would take the first's guard from it, and so end its PostgreSQL.
+    ///
+    /// # Errors
+    /// Another agent has it, or those of the file system.
+    pub fn hold(&self) -> io::Result<Flock<File>> {
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(self.run.join("agent.lock"))?;
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+            let text = format!("{}: another baton-agent runs here: {error}", self.run.display());
+            io::Error::new(io::Error::from(error).kind(), text)
+        })
     }
 
     /// The guard's socket.
@@ -180,4 +200,22 @@ pub fn remove_durably(path: &Path) -> io::Result<()> {
         other => other?,
     }
     path.parent().map_or(Ok(()), sync_folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i26_a_second_agent_is_refused_the_run_directory_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        let layout = Layout::create(&folder.path().join("pgdata"), &run).unwrap();
+        let held = layout.hold().unwrap();
+        let refused = layout.hold().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        assert!(refused.to_string().contains("another baton-agent"), "{refused}");
+        drop(held);
+        layout.hold().unwrap();
+    }
 }

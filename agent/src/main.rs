@@ -142,11 +142,25 @@ fn serve(config: Config, stop: bool) -> anyhow::Result<()> {
         if stop {
             return end(&config).await;
         }
+        // Before anything of the other's is touched, its guard above all.
+        let _alone = alone(&Layout::create(&config.data, &config.run)?).await?;
         let program = std::env::current_exe()?;
         let (instance, notices) = Instance::open(config, program)?;
         let shutdown = wire::shutdown::on_signal();
         Ok(agent::run::run(instance, notices, shutdown).await?)
     })
+}
+
+/// Takes the run directory; an agent that was just killed may have it for a moment longer.
+async fn alone(layout: &Layout) -> std::io::Result<nix::fcntl::Flock<std::fs::File>> {
+    for _ in 0..20 {
+        match layout.hold() {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    layout.hold()
 }
 
 /// Ends PostgreSQL cleanly, within ten seconds, and the guard.
