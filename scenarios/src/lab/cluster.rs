@@ -8,11 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use failover::time::Moment;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
-use wire::clock;
 
 use super::answers::{Accepted, Report, Status};
 use super::binaries::{self, Binaries, complaint};
@@ -131,6 +128,14 @@ impl Cluster {
         let output = binaries::run(&self.stop, &mut init, Duration::from_secs(30))?;
         if !output.status.success() {
             bail!("`baton init` refused:\n{}", complaint(&output));
+        }
+        for site in self.layout.shape.holders() {
+            // A killed postmaster's memory lies in its own directory then, and goes with it.
+            let (_, config) = self.layout.daemon(site.name, Kind::Agent);
+            let text = std::fs::read_to_string(&config)?;
+            let table = "[postgres.settings]\n";
+            let own = format!("{table}dynamic_shared_memory_type = \"mmap\"\n");
+            std::fs::write(&config, text.replacen(table, &own, 1))?;
         }
         Ok(())
     }
@@ -367,61 +372,6 @@ impl Cluster {
     /// Every process of a site.
     pub fn processes(&self, site: &str) -> Vec<Process> {
         self.mark.processes(Some(site))
-    }
-
-    /// Kills every process of a site at once; nothing of it is started again. Returns when, and
-    /// how many there were.
-    pub fn kill_site(&self, site: &str) -> (Moment, usize) {
-        let mut daemons = self.daemons();
-        daemons.iter_mut().filter(|daemon| daemon.recipe.site == site).for_each(Daemon::give_up);
-        let doomed = self.processes(site);
-        let at = clock::now();
-        process::signal_all(&doomed, Signal::SIGKILL);
-        // Whatever was being born meanwhile.
-        self.mark.end(Some(site));
-        drop(daemons);
-        (at, doomed.len())
-    }
-
-    /// Starts the daemons of a site again.
-    ///
-    /// # Errors
-    /// When one cannot be started.
-    pub fn start_site(&self, site: &str) -> Result<()> {
-        let mut daemons = self.daemons();
-        for daemon in daemons.iter_mut().filter(|daemon| daemon.recipe.site == site) {
-            daemon.tend();
-            daemon.up()?;
-        }
-        Ok(())
-    }
-
-    /// Sends one daemon a signal, it alone; killed, it is started again by its supervisor.
-    /// Returns when.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn signal(&self, site: &str, kind: Kind, signal: Signal) -> Result<Moment> {
-        let daemons = self.daemons();
-        let same = |daemon: &&Daemon| daemon.recipe.site == site && daemon.recipe.kind == kind;
-        let at = clock::now();
-        if !daemons.iter().find(same).is_some_and(|daemon| daemon.signal(signal)) {
-            bail!("{} of {site} does not run", kind.program());
-        }
-        Ok(at)
-    }
-
-    /// Kills a site's postmaster, it alone. Returns when.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn kill_postmaster(&self, site: &str) -> Result<Moment> {
-        let data = self.layout.data(site);
-        let found = process::postmaster(&data);
-        let postmaster = found.with_context(|| format!("no postmaster in {}", data.display()))?;
-        let at = clock::now();
-        kill(Pid::from_raw(postmaster.pid), Signal::SIGKILL)?;
-        Ok(at)
     }
 
     /// What the supervisor saw since it was last asked: daemons that ended unbidden.

@@ -127,6 +127,7 @@ pub fn sweep(registry: &Path) -> usize {
 /// Removes a run's folder, its sites side by side: where the disk discards freed blocks at once,
 /// one after the other takes many seconds.
 fn remove(folder: &Path) {
+    forget_memory(folder);
     std::thread::scope(|scope| {
         let sites = std::fs::read_dir(folder.join("cluster")).into_iter().flatten().flatten();
         for site in sites {
@@ -134,6 +135,33 @@ fn remove(folder: &Path) {
         }
     });
     let _ = std::fs::remove_dir_all(folder);
+}
+
+/// Takes back the System V memory of killed postmasters below `folder`: the next one in the same
+/// directory would, and there is none.
+pub fn forget_memory(folder: &Path) {
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(next) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&next) else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            // Only ways to data directories: they lie four deep at the most.
+            let is_deep = path.strip_prefix(folder).is_ok_and(|below| below.iter().count() > 4);
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !is_deep {
+                open.push(path);
+            } else if entry.file_name() == "postmaster.pid" {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                let id = text.lines().nth(6).and_then(|line| line.split_whitespace().nth(1));
+                if let Some(id) = id {
+                    let mut command = std::process::Command::new("ipcrm");
+                    command.args(["-m", id]).stderr(std::process::Stdio::null());
+                    let _ = super::process::spawn(&mut command).map(|mut child| {
+                        super::process::wait_or_kill(&mut child, Duration::from_secs(2));
+                    });
+                }
+            }
+        }
+    }
 }
 
 /// Gives `path` and all below it to the account.

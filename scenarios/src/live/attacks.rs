@@ -123,7 +123,7 @@ pub(super) fn local_session(stage: &Stage<'_>, what: &For) -> Result<()> {
     stage.lock_load().local_session(&stage.cluster, &site)
 }
 
-/// A query on a standby that blocks replay, where a superuser lets it (F-19).
+/// A reader of a standby whose query blocks replay, where a superuser lets it (F-19).
 pub(super) fn long_query(stage: &Stage<'_>, what: &For) -> Result<()> {
     let cluster = &stage.cluster;
     let site = only(stage, &what.site)?;
@@ -132,7 +132,7 @@ pub(super) fn long_query(stage: &Stage<'_>, what: &For) -> Result<()> {
     database::ask(cluster, &site, "select pg_reload_conf()", SOON)?;
     let sleep = format!("select pg_sleep({})", what.lasts.as_secs());
     let statements = ["begin isolation level repeatable read", "table baton_probe.lock", &sleep];
-    let child = database::begin(cluster, &site, &statements)?;
+    let child = database::read(cluster, &site, &statements)?;
     stage.lock().children.push(child);
     let asleep = "select count(*) from pg_stat_activity where query like 'select pg_sleep%'";
     stage.stop.until("the long query", SOON, Duration::from_millis(50), || {
@@ -210,6 +210,15 @@ fn flip(path: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
+/// Lets the log need new files: those that are there already have room on a full disk too.
+pub(super) fn grow_log(stage: &Stage<'_>) -> Result<()> {
+    let home = stage.lock().status.as_ref().and_then(|s| s.home()).context("no primary")?;
+    let statements = ["select pg_switch_wal()", "select pg_sleep(0.3)"].repeat(8);
+    let child = database::begin(&stage.cluster, &home, &statements)?;
+    stage.lock().children.push(child);
+    Ok(())
+}
+
 /// Another cluster's directory, with another system identifier.
 fn foreign(stage: &Stage<'_>, site: &str) -> Result<()> {
     let data = stage.cluster.layout.data(site);
@@ -222,13 +231,18 @@ fn foreign(stage: &Stage<'_>, site: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every page of the clients' table has other content than its checksum says.
+/// Every page of a table that nobody changes has other content than its checksum says. Pages that
+/// are in memory or in the log since the last checkpoint would hide it.
 fn pages(stage: &Stage<'_>, site: &str) -> Result<()> {
+    let cluster = &stage.cluster;
     let home = stage.lock().status.as_ref().and_then(|s| s.home()).context("no primary")?;
+    database::ask(cluster, &home, "checkpoint", SOON * 3)?;
+    stage.stop.pause(Duration::from_secs(1))?;
+    database::ask(cluster, site, "checkpoint", SOON * 3)?;
     // Files of a standby are called as those of its primary.
-    let query = "select pg_relation_filepath('baton_probe.items')";
-    let below = database::ask(&stage.cluster, &home, query, SOON)?;
-    let path = stage.cluster.layout.data(site).join(below);
+    let query = "select pg_relation_filepath('baton_probe.kept')";
+    let path = cluster.layout.data(site).join(database::ask(cluster, &home, query, SOON)?);
+    cluster.kill_part(site, Part::Postgres);
     let mut bytes = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
     for page in bytes.chunks_mut(8_192) {
         if let Some(byte) = page.get_mut(8_000) {
@@ -236,7 +250,12 @@ fn pages(stage: &Stage<'_>, site: &str) -> Result<()> {
         }
     }
     std::fs::write(path, bytes)?;
-    Ok(())
+    // A page is found damaged when somebody reads it.
+    stage.stop.until("a damaged page", SOON * 2, Duration::from_millis(300), || {
+        let count = "select count(*) from baton_probe.kept";
+        let said = database::ask(cluster, site, count, SOON);
+        Ok(said.err().is_some_and(|error| error.to_string().contains("invalid page")).then_some(()))
+    })
 }
 
 /// Where the copy of a directory is kept until it is put in its place.

@@ -167,7 +167,7 @@ impl Clients {
         let (outside, local) = (me.outside && !me.stubborn, me.local);
         let over = self.stop.clone();
         tokio::spawn(async move {
-            journal.sent();
+            journal.sent(item);
             let sent = clock::now();
             let query = format!(
                 "insert into baton_probe.items (run, writer, n) values ('{run}', {}, {}) \

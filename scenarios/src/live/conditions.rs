@@ -126,8 +126,14 @@ fn recorded(stage: &Stage<'_>, expect: &Expect, status: Option<&Status>) -> Opti
         return Some(format!("a transition is {}open", if open { "not " } else { "" }));
     }
     if expect.rolled_back == Some(true) {
-        let outcome = stage.newest_report().map(|record| record.outcome);
-        if !matches!(outcome, Some(Outcome::Aborted(_))) {
+        let newest = stage.newest_report();
+        // Given up, or ended with the same primary as before.
+        let stayed = newest.as_ref().is_some_and(|record| {
+            matches!(record.outcome, Outcome::Aborted(_))
+                || (record.outcome == Outcome::Done && record.from == record.to)
+        });
+        if !stayed {
+            let outcome = newest.map(|record| record.outcome);
             return Some(format!("the newest transition ended so: {outcome:?}"));
         }
     }

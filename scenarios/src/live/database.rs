@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::lab::binaries::{complaint, run};
 use crate::lab::cluster::Cluster;
 use crate::lab::directory::Account;
+use crate::lab::network::{Spot, within};
 use crate::lab::process;
 use crate::lab::stop::Stop;
 
@@ -76,4 +77,32 @@ pub(super) fn begin(cluster: &Cluster, site: &str, statements: &[&str]) -> Resul
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     process::spawn(&mut command).context("cannot start psql")
+}
+
+/// Starts statements of a client that goes to a site's own PostgreSQL, from inside the site.
+///
+/// # Errors
+/// When `psql` cannot be started.
+pub(super) fn read(cluster: &Cluster, site: &str, statements: &[&str]) -> Result<Child> {
+    let operator = cluster.layout.folder.join("operator");
+    let file = |name: &str| operator.join(name).display().to_string();
+    let server = cluster.layout.postgres(site);
+    let conninfo = format!(
+        "host={} port={} user=baton_probe dbname=postgres connect_timeout=3 sslmode=verify-ca \
+         sslrootcert={} sslcert={} sslkey={}",
+        server.ip(),
+        server.port(),
+        file("ca.crt"),
+        file("probe.crt"),
+        file("probe.key"),
+    );
+    let mut command = Command::new(program("psql"));
+    command.args(["-X", "-A", "-t", "-q", "-d", &conninfo]);
+    for statement in statements {
+        command.args(["-c", statement]);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    as_owner(cluster, site, &mut command)?;
+    let namespace = cluster.network()?.namespace(site, Spot::Clients);
+    within(&namespace, || process::spawn(&mut command))?.context("cannot start psql")
 }

@@ -70,7 +70,7 @@ struct Held {
     writes: Vec<Write>,
     reads: Vec<Read>,
     seen: BTreeSet<Item>,
-    pending: u64,
+    pending: BTreeSet<Item>,
 }
 
 /// The journal of all clients of a run.
@@ -83,14 +83,14 @@ impl Journal {
     }
 
     /// A write is sent.
-    pub fn sent(&self) {
-        self.with(|held| held.pending += 1);
+    pub fn sent(&self, item: Item) {
+        self.with(|held| held.pending.insert(item));
     }
 
     /// Its outcome is known.
     pub fn wrote(&self, write: Write) {
         self.with(|held| {
-            held.pending = held.pending.saturating_sub(1);
+            held.pending.remove(&write.item);
             held.writes.push(write);
         });
     }
@@ -150,8 +150,11 @@ impl Journal {
         gaps.max().unwrap_or_default()
     }
 
-    /// Everything, once the clients have ended.
-    pub fn whole(&self) -> (Vec<Write>, Vec<Read>, BTreeSet<Item>, u64) {
-        self.with(|held| (held.writes.clone(), held.reads.clone(), held.seen.clone(), held.pending))
+    /// Everything, once the clients have ended: writes, reads, rows read, and writes that nothing
+    /// was heard of.
+    pub fn whole(&self) -> (Vec<Write>, Vec<Read>, BTreeSet<Item>, BTreeSet<Item>) {
+        self.with(|held| {
+            (held.writes.clone(), held.reads.clone(), held.seen.clone(), held.pending.clone())
+        })
     }
 }

@@ -15,6 +15,8 @@ use crate::script::verb::{Answer, Ask, Request};
 
 /// The exit status of a refusal.
 const REFUSED: i32 = 4;
+/// The exit status of a request whose outcome is not known.
+const IN_DOUBT: i32 = 5;
 
 /// Asks until the answer is as demanded or its time is over.
 ///
@@ -32,6 +34,11 @@ pub(super) fn ask(stage: &Stage<'_>, ask: &Ask) -> Result<()> {
             Answer::Refused => refused && named,
             Answer::Any => true,
         };
+        if code == Some(IN_DOUBT) {
+            // Whether it was done shows in what follows; asking again is for a person.
+            stage.remark(format!("`{:?}` was answered: in doubt", ask.request));
+            return Ok(());
+        }
         if as_demanded {
             return Ok(());
         }

@@ -66,17 +66,21 @@ pub(super) fn judge(stage: &Stage<'_>, given_up: bool) -> Result<Tally> {
         acked.filter(|w| !rows.contains(&w.item)).count() as u64
     };
     let (late, stale) = out_of_order(&writes, &reads);
-    let vanished = seen.iter().filter(|item| !rows.contains(item) && !local.contains(item));
-    let unknown_gone = |item: &&Item| !given_up || !rows.contains(item);
+    // What an operator gave up by name was in doubt: acknowledged with a warning, or not known.
+    let doubtful = |write: &&Write| matches!(write.outcome, Outcome::Warned | Outcome::Unknown);
+    let forgone: BTreeSet<Item> =
+        writes.iter().filter(doubtful).map(|write| write.item).chain(pending.clone()).collect();
+    let gone = seen.iter().filter(|item| !rows.contains(item) && !local.contains(item));
+    let vanished = gone.filter(|item| !given_up || !forgone.contains(item)).count() as u64;
     Ok(Tally {
-        writes: writes.len() as u64 + pending,
+        writes: (writes.len() + pending.len()) as u64,
         acknowledged: count(Outcome::Acked),
-        unknown: count(Outcome::Unknown) + pending,
+        unknown: count(Outcome::Unknown) + pending.len() as u64,
         warned: count(Outcome::Warned),
         reads: reads.len() as u64,
         missing: lost(Outcome::Acked),
         warned_missing: lost(Outcome::Warned),
-        vanished: vanished.filter(unknown_gone).count() as u64,
+        vanished,
         late,
         stale,
     })

@@ -193,7 +193,7 @@ fn run(stage: &Stage<'_>, played: &mut Played) -> Result<()> {
     for (count, what) in [
         (tally.missing, "acknowledged writes are missing (I-01)"),
         (if given_up { 0 } else { tally.warned_missing }, "warned writes are missing (I-12)"),
-        (if given_up { 0 } else { tally.vanished }, "rows that were read have vanished (I-02)"),
+        (tally.vanished, "rows that were read have vanished (I-02)"),
         (tally.late, "acknowledgements of a former primary after a later one's (I-03)"),
         (tally.stale, "reads of a former primary after a later one's acknowledgement"),
     ] {
@@ -252,6 +252,7 @@ fn watch(stage: &Stage<'_>, steps: &[Step]) -> Result<()> {
             match (asked.mood, lack) {
                 (Mood::Comes, None) => false,
                 (Mood::Comes, Some(lack)) if over => {
+                    stage.explain(*line);
                     stage.violated(format!("line {line}: expected {expect}, but {lack}"));
                     false
                 }
@@ -259,6 +260,7 @@ fn watch(stage: &Stage<'_>, steps: &[Step]) -> Result<()> {
                 (Mood::Stays, None) => !over,
                 (Mood::Stays, Some(_)) if over => false,
                 (Mood::Stays, Some(lack)) => {
+                    stage.explain(*line);
                     let at = stage.now().as_secs_f64();
                     let text = format!("line {line}: always {expect}, but {lack} at {at:.1} s");
                     stage.violated(text);
@@ -281,6 +283,7 @@ fn end(stage: &Stage<'_>) -> Result<()> {
         let status = stage.look();
         let Some(lack) = lacking(stage, &asked, status.as_ref()) else { return Ok(()) };
         if clock::now() >= until {
+            stage.explain(0);
             stage.violated(format!("at the end: {lack}"));
             return Ok(());
         }

@@ -15,6 +15,7 @@ use super::load::Load;
 use super::secondaries::Secondaries;
 use crate::lab::answers::{Report, Status};
 use crate::lab::cluster::Cluster;
+use crate::lab::layout::SERVICE;
 use crate::lab::process::wait_or_kill;
 use crate::lab::stop::Stop;
 use crate::script::{Place, Places, Scenario};
@@ -26,6 +27,8 @@ const TABLE: &str = "create table if not exists baton_probe.items (\
     unique (run, writer, n)); \
     alter table baton_probe.items owner to baton_probe; \
     create table if not exists baton_probe.lock (x int); \
+    grant select on baton_probe.lock to baton_probe; \
+    create table if not exists baton_probe.kept as select generate_series(1, 2000) as x; \
     create or replace procedure baton_probe.append(run text, writer int, n bigint) \
     language plpgsql as $$ begin insert into baton_probe.items (run, writer, n) \
     values (run, writer, n); commit; end $$";
@@ -248,6 +251,19 @@ impl<'a> Stage<'a> {
     /// Whether a site holds data.
     pub(super) fn holds_data(&self, site: &str) -> bool {
         self.cluster.layout.shape.holders().iter().any(|holder| holder.name == site)
+    }
+
+    /// Keeps what baton says of the situation, beside the logs.
+    pub(super) fn explain(&self, line: u32) {
+        let mut text = String::new();
+        for words in [&["status"][..], &["explain", SERVICE], &["report"], &["history"]] {
+            let all: Vec<&str> = ["--timeout", "1s"].iter().chain(words).copied().collect();
+            if let Ok(output) = self.cluster.output(&all, Duration::from_secs(5)) {
+                text.push_str(&String::from_utf8_lossy(&output.stdout));
+                text.push_str(&String::from_utf8_lossy(&output.stderr));
+            }
+        }
+        let _ = std::fs::write(self.cluster.folder().join(format!("line-{line}.log")), text);
     }
 
     /// The newest transition's report.

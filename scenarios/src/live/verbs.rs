@@ -85,7 +85,10 @@ pub(super) fn act(stage: &Stage<'_>, verb: &Verb) -> Result<()> {
             &Target { process: what.process.clone(), site: what.site.clone() },
             |disk| disk.slow(what.by),
         ),
-        Verb::FillDisk(target) => disks(stage, target, Disk::fill),
+        Verb::FillDisk(target) => {
+            disks(stage, target, Disk::fill)?;
+            attacks::grow_log(stage)
+        }
         Verb::FreeDisk(target) => disks(stage, target, |disk| {
             disk.free();
             Ok(())

@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::Signal;
+use failover::time::Moment;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use wire::clock;
 
 use super::Cluster;
 use crate::lab::daemon::Daemon;
+use crate::lab::directory;
 use crate::lab::layout::Kind;
 use crate::lab::process::{self, Process};
 use crate::lab::stop::settles;
@@ -26,6 +30,61 @@ pub enum Part {
 }
 
 impl Cluster {
+    /// Kills every process of a site at once; nothing of it is started again. Returns when, and
+    /// how many there were.
+    pub fn kill_site(&self, site: &str) -> (Moment, usize) {
+        let mut daemons = self.daemons();
+        daemons.iter_mut().filter(|daemon| daemon.recipe.site == site).for_each(Daemon::give_up);
+        let doomed = self.processes(site);
+        let at = clock::now();
+        process::signal_all(&doomed, Signal::SIGKILL);
+        // Whatever was being born meanwhile.
+        self.mark.end(Some(site));
+        drop(daemons);
+        (at, doomed.len())
+    }
+
+    /// Starts the daemons of a site again.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub fn start_site(&self, site: &str) -> Result<()> {
+        let mut daemons = self.daemons();
+        for daemon in daemons.iter_mut().filter(|daemon| daemon.recipe.site == site) {
+            daemon.tend();
+            daemon.up()?;
+        }
+        Ok(())
+    }
+
+    /// Sends one daemon a signal, it alone; killed, it is started again by its supervisor.
+    /// Returns when.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, site: &str, kind: Kind, signal: Signal) -> Result<Moment> {
+        let daemons = self.daemons();
+        let same = |daemon: &&Daemon| daemon.recipe.site == site && daemon.recipe.kind == kind;
+        let at = clock::now();
+        if !daemons.iter().find(same).is_some_and(|daemon| daemon.signal(signal)) {
+            bail!("{} of {site} does not run", kind.program());
+        }
+        Ok(at)
+    }
+
+    /// Kills a site's postmaster, it alone. Returns when.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill_postmaster(&self, site: &str) -> Result<Moment> {
+        let data = self.layout.data(site);
+        let found = process::postmaster(&data);
+        let postmaster = found.with_context(|| format!("no postmaster in {}", data.display()))?;
+        let at = clock::now();
+        kill(Pid::from_raw(postmaster.pid), Signal::SIGKILL)?;
+        Ok(at)
+    }
+
     /// The processes of a part of a site, as far as they run.
     pub fn part(&self, site: &str, part: Part) -> Vec<Process> {
         match part {
@@ -123,6 +182,7 @@ impl Cluster {
             bail!("{part:?} of {site} does not die");
         }
         for path in self.kept_by(site, part) {
+            directory::forget_memory(&path);
             let _ = std::fs::remove_dir_all(path);
         }
         Ok(())
