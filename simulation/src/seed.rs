@@ -54,7 +54,7 @@ pub struct SeedReport {
 /// How long a cluster may take to come up.
 const COMES_UP: Duration = Duration::from_mins(2);
 /// How long it may take to be whole again once all is healed.
-const HEALS: Duration = Duration::from_mins(3);
+const HEALS: Duration = Duration::from_mins(4);
 
 /// The cluster and the load of a seed.
 #[must_use]
@@ -215,6 +215,8 @@ fn recover(world: &mut World) {
     resume_all(world);
     let end = world.now().plus(HEALS);
     let mut replaced = Vec::new();
+    let by_hand = world.now().plus(HEALS / 2);
+    let mut moved = false;
     while world.now() < end && world.violation().is_none() && !world.is_whole() {
         for place in 0..u8::try_from(world.sites().len()).unwrap_or(0) {
             if world.is_outcast(place) && !replaced.contains(&place) {
@@ -222,7 +224,24 @@ fn recover(world: &mut World) {
                 replace(world, place);
             }
         }
+        if world.now() > by_hand && !moved {
+            moved = true;
+            fail_over(world);
+        }
         world.until(Duration::from_secs(5), World::is_whole);
+    }
+}
+
+/// Where a primary's disk is gone and the policy forbids automation to go on with fewer copies
+/// than are required, the law names the operator's verb.
+fn fail_over(world: &mut World) {
+    for index in 0..world.service_count() {
+        let (Some(service), true) = (world.service_name(index), world.is_headless(index)) else {
+            continue;
+        };
+        world.coverage.hit("operator: a failover by hand");
+        let reason = "its disk is gone".to_owned();
+        world.ask(Request::Failover { service, reason }, Duration::from_secs(30));
     }
 }
 

@@ -4,7 +4,7 @@ use failover::ids::{Epoch, Lsn};
 
 use super::Oracle;
 use crate::clock::At;
-use crate::host::{Fact, Setting};
+use crate::host::{Fact, Process, Setting};
 use crate::world::Machine;
 
 /// One machine, as the judge sees it.
@@ -63,8 +63,8 @@ impl Oracle {
                 self.released(host, *commit, *how);
                 Some(format!("a wait ended without the standbys: {how:?} at {at}"))
             }
-            Fact::Setting { setting, .. } => {
-                self.setting(host, setting);
+            Fact::Setting { process, setting } => {
+                self.setting(host, *process, setting);
                 None
             }
             Fact::Pledged { sealed, granted } => {
@@ -196,7 +196,7 @@ impl Oracle {
     }
 
     /// I-07 and I-08, by the setting itself.
-    fn setting(&mut self, host: usize, setting: &Setting) {
+    fn setting(&mut self, host: usize, process: Process, setting: &Setting) {
         let state = &self.services[self.service_of[host]];
         if setting.local || self.hosts[host].overruled || state.primary != Some(host) {
             if setting.empty && !setting.local && !self.hosts[host].overruled {
@@ -214,7 +214,7 @@ impl Oracle {
         let counted = usize::from(setting.required).saturating_sub(beyond);
         if !setting.names.is_empty() && counted < state.required as usize {
             let text = format!(
-                "I-07: {} enforces {} of {:?}, and the rule records {} of {:b}",
+                "I-07: {process:?} of {} enforces {} of {:?}, and the rule records {} of {:b}",
                 self.name(host),
                 setting.required,
                 setting.names,

@@ -126,6 +126,16 @@ impl World {
         self.services.len()
     }
 
+    /// Whether a service's primary holds no data.
+    #[must_use]
+    pub fn is_headless(&self, index: usize) -> bool {
+        let primary = self.oracle.service(index).and_then(|state| state.primary);
+        primary.is_some_and(|primary| {
+            let machine = &self.machines[primary];
+            machine.host.pledge().granted == failover::ids::Epoch(0)
+        })
+    }
+
     /// A service's name.
     #[must_use]
     pub fn service_name(&self, index: usize) -> Option<ServiceId> {
