@@ -130,6 +130,17 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("catalogue")
 }
 
+/// Reads another table that lies beside the scenarios, with the same errors.
+///
+/// # Errors
+/// [`ScriptError`]
+pub fn parse_table<T: serde::de::DeserializeOwned>(
+    file: &Path,
+    text: &str,
+) -> Result<T, ScriptError> {
+    wire::config::parse(file, text)
+}
+
 /// Every scenario of the catalogue, by name.
 ///
 /// # Errors

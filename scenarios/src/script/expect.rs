@@ -119,13 +119,7 @@ impl Expect {
 
     /// Every place that it names.
     pub fn places(&self) -> Vec<&Places> {
-        let named = [
-            &self.primary,
-            &self.dns_answers,
-            &self.fenced,
-            &self.rule,
-            &self.tail_kept,
-        ];
+        let named = [&self.primary, &self.dns_answers, &self.fenced, &self.rule, &self.tail_kept];
         let stopped = self.stopped.iter().map(|stopped| &stopped.site);
         named.into_iter().flatten().chain(stopped).collect()
     }
@@ -144,9 +138,10 @@ impl Expect {
 }
 
 impl fmt::Display for Expect {
-    /// The keys as they are written in the file, without the bounds.
+    /// The keys as they are written in the file, without the bounds and without what is
+    /// only for real processes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bare = Self { within: None, live_within: None, ..self.clone() };
+        let bare = Self { within: None, live_within: None, live_gap_at_most: None, ..self.clone() };
         let text = toml::to_string(&bare).map_err(|_| fmt::Error)?;
         f.write_str(text.trim().replace('\n', ", ").as_str())
     }

@@ -180,7 +180,20 @@ impl Default for Planes {
     }
 }
 
+impl Planes {
+    /// Whether they are all of them.
+    pub fn is_all(&self) -> bool {
+        Plane::ALL.iter().all(|plane| self.0.contains(plane))
+    }
+}
+
 impl<T> OneOrMore<T> {
+    /// Only this one.
+    #[must_use]
+    pub fn from_one(one: T) -> Self {
+        Self(vec![one])
+    }
+
     /// Each of them.
     pub fn iter(&self) -> std::slice::Iter<'_, T> {
         self.0.iter()

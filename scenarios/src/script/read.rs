@@ -258,3 +258,15 @@ fn places_of(verb: &Verb) -> Vec<&Places> {
         Verb::Expect(it) | Verb::Always(it) => it.places(),
     }
 }
+
+impl std::fmt::Display for Verb {
+    /// As it stands in a file: `cut { from = "primary", to = "rest" }`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verb = self.clone();
+        let step = Step { at: Duration::ZERO, live: None, only: None, verb, line: 0 };
+        let table = toml::Table::try_from(Line::of(&step)).map_err(|_| std::fmt::Error)?;
+        let verb = table.into_iter().find(|(key, _)| key != "at");
+        let (key, value) = verb.ok_or(std::fmt::Error)?;
+        write!(f, "{key} {value}")
+    }
+}

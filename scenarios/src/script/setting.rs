@@ -92,7 +92,7 @@ impl From<Shape> for String {
 }
 
 /// The sites of the presets, in order of preference.
-const NAMES: [&str; 5] = ["arezzo", "falkenstein", "roubaix", "vienna", "lugano"];
+pub const NAMES: [&str; 5] = ["arezzo", "falkenstein", "roubaix", "vienna", "lugano"];
 
 impl Shape {
     /// The names of a preset's sites in order of preference; `None`: the file knows.

@@ -79,7 +79,7 @@ pub struct Link {
     /// The other.
     pub to: Places,
     /// Which traffic; all of it when left out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Planes::is_all")]
     pub planes: Planes,
 }
 
@@ -94,7 +94,7 @@ pub struct Heal {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Places>,
     /// Which traffic; all of it when left out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Planes::is_all")]
     pub planes: Planes,
 }
 
@@ -107,19 +107,19 @@ pub struct Lose {
     /// The other.
     pub to: Places,
     /// Which traffic; all of it when left out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Planes::is_all")]
     pub planes: Planes,
     /// Lost.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub percent: u8,
     /// Delivered twice.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub duplicate: u8,
     /// Delivered after later ones.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub reorder: u8,
     /// Delivered with flipped bits (what a checksum catches breaks the connection).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub corrupt: u8,
 }
 
@@ -132,13 +132,13 @@ pub struct Delay {
     /// The other.
     pub to: Places,
     /// Which traffic; all of it when left out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Planes::is_all")]
     pub planes: Planes,
     /// Added in each direction.
     #[serde(with = "duration")]
     pub by: Duration,
     /// At most this much more, at random.
-    #[serde(default = "zero", with = "duration")]
+    #[serde(default = "zero", skip_serializing_if = "Duration::is_zero", with = "duration")]
     pub jitter: Duration,
 }
 
@@ -159,14 +159,14 @@ pub struct Skew {
     /// Where.
     pub site: Places,
     /// The wall clock is set forward by this.
-    #[serde(default = "zero", with = "duration")]
+    #[serde(default = "zero", skip_serializing_if = "Duration::is_zero", with = "duration")]
     pub forward: Duration,
     /// The wall clock is set back by this.
-    #[serde(default = "zero", with = "duration")]
+    #[serde(default = "zero", skip_serializing_if = "Duration::is_zero", with = "duration")]
     pub back: Duration,
     /// How much faster than true the monotonic clock runs from now on, in parts per thousand;
     /// negative: slower. -900 to 900. Simulation only: no user may bend a real one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_true_rate")]
     pub rate: i32,
 }
 
@@ -317,6 +317,17 @@ pub enum Answer {
     Refused,
     /// Whatever: also no answer at all.
     Any,
+}
+
+// The shape of these two is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_nothing(percent: &u8) -> bool {
+    *percent == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_true_rate(rate: &i32) -> bool {
+    *rate == 0
 }
 
 fn zero() -> Duration {
