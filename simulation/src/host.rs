@@ -12,6 +12,7 @@ mod disk;
 mod enforce;
 mod fault;
 mod guard;
+pub mod harm;
 pub mod interface;
 pub mod log;
 pub mod pair;

@@ -292,11 +292,21 @@ impl Host {
             }
             4 if self.sql_hangs() => self.hang(turn, run, 2_000_000),
             4 => {
+                self.reserve(assignment.epoch);
                 self.request_promotion(turn);
                 run.kicked = turn.now;
                 Next::After(2_000)
             }
             _ => self.await_promotion(turn, run),
+        }
+    }
+
+    /// The timeline of the promotion to come is the number of its epoch: history files take up
+    /// those below (I-05).
+    fn reserve(&mut self, epoch: Epoch) {
+        let below = u32::try_from(epoch.0.saturating_sub(1)).unwrap_or(u32::MAX);
+        if let Some(data) = &mut self.disk.data {
+            data.known = data.known.max(Timeline(below));
         }
     }
 
@@ -312,6 +322,8 @@ impl Host {
                 agent.leased = None;
             }
             self.job(turn, takes, pid, Job::Checkpoint(0));
+            // Whoever came to read from the standby was not admitted to the primary (I-13).
+            self.end_clients(turn);
             return Next::Done;
         }
         if turn.now.0 - run.begun.0 > 1_000_000 {
@@ -320,10 +332,7 @@ impl Host {
         if turn.now.0 - run.kicked.0 > 100_000 {
             run.kicked = turn.now;
             // A query that holds replay up is ended.
-            if let Some((_, true)) = server.held_until {
-                server.held_until = None;
-                self.replay(turn);
-            }
+            self.end_clients(turn);
         }
         Next::Again(8_000)
     }
@@ -356,8 +365,8 @@ impl Host {
                     {
                         return Next::Failed;
                     }
-                    let left = self.lease_left(turn);
-                    match self.ask(turn, run, Order::Refresh(left)) {
+                    let end = self.lease_end();
+                    match self.ask(turn, run, Order::Refresh(end)) {
                         None => return Next::Wait,
                         Some(Word::Done) => {}
                         Some(Word::Failed | Word::Stuck | Word::Gone) => return Next::Failed,
@@ -381,10 +390,9 @@ impl Host {
         }
     }
 
-    fn lease_left(&self, turn: &Turn) -> Option<u64> {
+    fn lease_end(&self) -> Option<Moment> {
         let proof = self.agent.as_ref().and_then(|agent| agent.leased.max(agent.committed))?;
-        let end = proof.after(super::beat::patience(self.timing()));
-        Some(end.since(turn.now).as_micros().try_into().unwrap_or(u64::MAX) / 1_000 * 1_000)
+        Some(proof.after(super::beat::patience(self.timing())))
     }
 
     fn follow(&mut self, turn: &mut Turn, run: &mut Running, upstream: &InstanceId) -> Next {

@@ -4,7 +4,7 @@ use super::Host;
 use super::interface::Peer;
 use super::queue::{Commit, Event, Task};
 use super::setting::Setting;
-use super::turn::{Turn, micros};
+use super::turn::{Gist, Turn, micros};
 use super::{beat::Beat, enforce::Establishing, voters::Voters, waits::Seeing};
 use failover::checks::Checks;
 use failover::comply::{Configured, Divergence, Local};
@@ -50,6 +50,10 @@ pub struct Agent {
     pub overruled: bool,
     /// The marker returned, and is being looked for at the standbys: begun when, ends where, since.
     pub marking: Option<(Moment, Lsn, Moment)>,
+    /// Commits are in doubt, and the disk would not take it.
+    pub unwritten: bool,
+    /// Since when the guard does not answer.
+    pub knocked: Option<Moment>,
     /// Where the newest pulse ends.
     pub pulsed: Lsn,
     pub checks: Checks,
@@ -134,6 +138,8 @@ impl Agent {
             seeing: None,
             overruled: false,
             marking: None,
+            unwritten: false,
+            knocked: None,
             pulsed: Lsn(0),
             checks: Checks::default(),
             rewinding: false,
@@ -397,7 +403,10 @@ impl Host {
                 })
                 .collect(),
             version: String::from("15.18"),
-            checks: Checks { exposed: memory.doubt_pending, ..agent.checks.clone() },
+            checks: Checks {
+                exposed: memory.doubt_pending || agent.unwritten,
+                ..agent.checks.clone()
+            },
         }
     }
 
@@ -431,7 +440,7 @@ impl Host {
     /// What of a report is worth sending at once, as one number.
     pub(super) fn gist(&self, agent: &Agent) -> u64 {
         use std::hash::{Hash, Hasher};
-        let mut hash = Gist(0xCBF2_9CE4_8422_2325);
+        let mut hash = Gist::default();
         let memory = &self.disk.memory;
         agent.assignment.as_ref().map(|a| a.revision).hash(&mut hash);
         (memory.pledge.sealed, memory.pledge.granted).hash(&mut hash);
@@ -448,7 +457,8 @@ impl Host {
         (agent.configured.admits, agent.position.timeline).hash(&mut hash);
         agent.position.history.len().hash(&mut hash);
         agent.sealed_at.as_ref().map(|at| (at.timeline, at.lsn)).hash(&mut hash);
-        (agent.proven, agent.enforced, agent.prepared, memory.doubt_pending).hash(&mut hash);
+        (agent.proven, agent.enforced, agent.prepared).hash(&mut hash);
+        (memory.doubt_pending, agent.unwritten).hash(&mut hash);
         (agent.checks.wal_free, agent.checks.exposures.is_some()).hash(&mut hash);
         if let Some(facts) = &agent.facts {
             (facts.recovery, facts.checkpoint).hash(&mut hash);
@@ -473,20 +483,5 @@ impl Host {
     /// What comes of a commit of the agent's own.
     pub(super) fn who(agent: &Agent, commit: Commit) -> super::server::Who {
         super::server::Who::Agent(agent.run, agent.life, commit)
-    }
-}
-
-/// FNV-1a: the same in every run.
-struct Gist(u64);
-
-impl std::hash::Hasher for Gist {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
-        }
     }
 }

@@ -173,9 +173,7 @@ impl Host {
         let patience = patience(self.timing());
         let Some(agent) = &self.agent else { return Word::Gone };
         let Some(proof) = agent.leased.max(agent.committed) else { return Word::Done };
-        let left = proof.after(patience).since(turn.now).as_millis();
-        let left = u64::try_from(left).unwrap_or(u64::MAX) * 1_000;
-        self.order(turn, Order::Refresh(Some(left)))
+        self.order(turn, Order::Refresh(Some(proof.after(patience))))
     }
 }
 

@@ -116,7 +116,11 @@ impl Host {
                     memory.led = None;
                     memory.refused = false;
                     memory.beyond = false;
+                    memory.doubt_pending = false;
                 });
+                if let Some(agent) = &mut self.agent {
+                    agent.overruled = false;
+                }
                 if kept { Next::After(self.flush_time(turn)) } else { Next::Failed }
             }
             _ => {
@@ -220,12 +224,21 @@ impl Host {
             history: tree.switches.clone(),
             lsn: Lsn(u64::MAX),
         };
-        if data.clean_end().is_some_and(|end| target.contains(&end)) {
+        // It led, and the primary does not know of that: whatever hides behind a timeline's number.
+        let from = fork(&tree, &data.log);
+        let own = data.log.tree().timeline.max(data.checkpoint);
+        let unknown = data.marker.is_none_or(|end| end > from);
+        let led = self.disk.memory.led.is_some() && data.led;
+        let twin = led && (own == target.timeline || unknown);
+        if !twin && data.clean_end().is_some_and(|end| target.contains(&end)) {
             self.follows_again(turn);
             return Next::Done;
         }
-        let from = fork(&tree, &data.log);
         turn.fact(Fact::TailKept { from, to: data.log.end() });
+        if twin {
+            self.remember(turn, |memory| memory.beyond = true);
+            return Next::Failed;
+        }
         Next::After(self.flush_time(turn) * 3)
     }
 
@@ -248,6 +261,8 @@ impl Host {
                 data.shut_down = false;
                 data.overruled = None;
                 data.standby = true;
+                data.led = false;
+                data.marker = None;
                 data.broken = false;
                 self.disk.sync();
                 Next::After(self.flush_time(turn) * 4)

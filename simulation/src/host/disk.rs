@@ -107,6 +107,10 @@ pub struct Data {
     pub roles: bool,
     /// `postgresql.auto.conf` overrules the rule.
     pub overruled: Option<Arc<Setting>>,
+    /// The control file says that it was a primary last.
+    pub led: bool,
+    /// Where the marker of its own newest epoch ends.
+    pub marker: Option<Lsn>,
     /// A rewind has begun to write and has not ended.
     pub broken: bool,
 }
@@ -126,6 +130,8 @@ impl Data {
             standby: false,
             roles: false,
             overruled: None,
+            led: false,
+            marker: None,
             broken: false,
         }
     }

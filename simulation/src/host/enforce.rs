@@ -128,7 +128,10 @@ impl Host {
             agent.waits = false;
             agent.enforced = None;
             agent.enforcing = None;
-            self.remember(turn, |memory| memory.doubt_pending = true);
+            let written = self.remember(turn, |memory| memory.doubt_pending = true);
+            if let Some(agent) = &mut self.agent {
+                agent.unwritten |= !written;
+            }
         }
         if let Some(agent) = &mut self.agent {
             let text = String::from("synchronous_standby_names was overruled: restored");

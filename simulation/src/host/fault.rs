@@ -3,7 +3,7 @@
 use super::Host;
 use super::interface::{Fact, HostFault, Output, Part, Peer, Purpose, Wal};
 use super::log::Record;
-use super::queue::{Event, Job};
+use super::queue::{Event, Job, Task};
 use super::server::{Phase, Who};
 use super::setting::Setting;
 use super::turn::{Turn, micros};
@@ -34,7 +34,7 @@ impl Host {
             HostFault::StartAgent => self.start_agent(turn),
             HostFault::Pause(part) => self.pause(part, true),
             HostFault::Resume(part) => self.resume(turn, part),
-            HostFault::SlowDisk(takes) => self.slow = micros(takes),
+            HostFault::SlowDisk(takes) => self.slow_disk(turn, micros(takes)),
             HostFault::FillDisk => self.full = true,
             HostFault::DiskFreed => self.full = false,
             HostFault::CancelWaits if !self.paused.postgres => self.cancel(turn, None),
@@ -66,6 +66,30 @@ impl Host {
             HostFault::ClockJump(millis) => self.clock.jump(millis),
             HostFault::ClockRate(rate) => self.clock.set_rate(turn.at, rate),
             HostFault::Wipe => self.wipe(turn),
+        }
+    }
+
+    /// What a slow disk still owes is done at once when it is as usual again.
+    fn slow_disk(&mut self, turn: &mut Turn, takes: u64) {
+        let faster = takes < self.slow;
+        self.slow = takes;
+        if faster {
+            let wait = takes + turn.dice.between(1_000, 20_000);
+            let soon = turn.later(wait);
+            self.queue.hasten(soon, |event| {
+                matches!(
+                    event,
+                    Event::Agent(_, Task::Act(_))
+                        | Event::Postgres(
+                            _,
+                            Job::Started
+                                | Job::Flushed
+                                | Job::Promoted
+                                | Job::Stop
+                                | Job::Checkpoint(_)
+                        )
+                )
+            });
         }
     }
 

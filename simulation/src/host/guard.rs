@@ -34,8 +34,8 @@ pub enum Order {
     Stop,
     /// SIGKILL to all of it.
     Kill,
-    /// The deadline is so many microseconds from when this is read; none: there is none.
-    Refresh(Option<u64>),
+    /// The deadline; none: there is none.
+    Refresh(Option<Moment>),
 }
 
 /// What comes of an order.
@@ -92,8 +92,8 @@ impl Host {
                 self.kill_server(turn);
                 Word::Done
             }
-            Order::Refresh(left) => {
-                guard.deadline = left.map(|left| turn.later(left));
+            Order::Refresh(deadline) => {
+                guard.deadline = deadline;
                 self.arm(turn);
                 Word::Done
             }

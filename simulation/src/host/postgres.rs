@@ -42,6 +42,7 @@ impl Host {
         let number = self.own_record();
         let (Some(server), Some(data)) = (&mut self.server, &mut self.disk.data) else { return };
         if server.recovering {
+            data.led = false;
             server.replayed = data.log.end();
             server.visible = data.log.newest(server.replayed);
             self.held(turn);
@@ -64,6 +65,7 @@ impl Host {
         let (Some(server), Some(data)) = (&mut self.server, &mut self.disk.data) else { return };
         server.phase = Phase::Writable;
         server.recovering = false;
+        data.led = true;
         let timeline = data.log.tree().timeline;
         let epoch = self.disk.memory.pledge.granted;
         turn.fact(Fact::Writable { epoch, timeline, from, promoted });
@@ -165,6 +167,10 @@ impl Host {
         server.branching = false;
         server.received = None;
         server.released = Lsn(0);
+        // PostgreSQL asks for a checkpoint by itself, one that takes its time.
+        let pid = server.pid;
+        let takes = turn.dice.between(1_000_000, 15_000_000) + self.slow;
+        self.job(turn, takes, pid, Job::Checkpoint(0));
         self.writable(turn, at, true);
         self.serve_all(turn);
     }
@@ -265,6 +271,16 @@ impl Host {
                 self.agent_run(turn, 500, run, task);
             }
             Who::Gone(_) | Who::Nobody => {}
+        }
+    }
+
+    /// Sessions of clients are ended; ours go on.
+    pub(super) fn end_clients(&mut self, turn: &mut Turn) {
+        let Some(server) = &mut self.server else { return };
+        server.sessions.clear();
+        if let Some((_, true)) = server.held_until {
+            server.held_until = None;
+            self.replay(turn);
         }
     }
 

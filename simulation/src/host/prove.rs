@@ -49,6 +49,10 @@ impl Host {
         let Some(agent) = &self.agent else { return };
         let who = Self::who(agent, Commit::Marker(epoch.0, turn.now, counts));
         self.insert_own(turn, who, counts);
+        let end = self.log_end();
+        if let Some(data) = &mut self.disk.data {
+            data.marker = Some(end);
+        }
     }
 
     fn not_marked(&mut self, turn: &mut Turn) {

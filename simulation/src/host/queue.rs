@@ -183,6 +183,17 @@ impl Queue {
         self.heap.pop().map(|Reverse(entry)| entry.event)
     }
 
+    /// What matches and is due later is due then.
+    pub fn hasten(&mut self, at: Moment, matches: impl Fn(&Event) -> bool) {
+        let entries = std::mem::take(&mut self.heap).into_vec();
+        for Reverse(mut entry) in entries {
+            if entry.at > at && matches(&entry.event) {
+                entry.at = at;
+            }
+            self.heap.push(Reverse(entry));
+        }
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.heap.clear();

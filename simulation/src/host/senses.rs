@@ -40,7 +40,10 @@ impl Host {
         if let Some(agent) = &mut self.agent {
             agent.doubted = Some(turn.now);
         }
-        self.remember(turn, |memory| memory.doubt_pending = true);
+        let written = self.remember(turn, |memory| memory.doubt_pending = true);
+        if let Some(agent) = &mut self.agent {
+            agent.unwritten |= !written;
+        }
         self.speak(turn);
         self.look(turn);
     }
@@ -224,10 +227,10 @@ impl Host {
 
     /// The cancelled commit stands at or before the log's end as probed after its warning (I-12).
     fn record_doubt(&mut self, turn: &mut Turn) {
-        if !self.disk.memory.doubt_pending {
+        let Some(agent) = &self.agent else { return };
+        if !self.disk.memory.doubt_pending && !agent.unwritten {
             return;
         }
-        let Some(agent) = &self.agent else { return };
         if agent.overruled {
             return;
         }
@@ -241,6 +244,7 @@ impl Host {
             memory.doubt_pending = false;
         });
         if noted && let Some(agent) = &mut self.agent {
+            agent.unwritten = false;
             let text = String::from("a wait for synchronous replication was cancelled");
             agent.note("wait-cancelled", Severity::Warning, text);
         }
@@ -351,11 +355,22 @@ impl Host {
             }
             self.guard = Some(super::guard::Guard::default());
         }
-        let paused = self.paused.guard;
-        let Some(guard) = &mut self.guard else { return };
-        if paused {
-            return;
+        if self.paused.guard {
+            // One that does not answer for a second is killed, and what it guarded with it.
+            let Some(agent) = &mut self.agent else { return };
+            let since = *agent.knocked.get_or_insert(turn.now);
+            if turn.now.0 - since.0 < 1_000_000 {
+                let left = 1_000_000 - (turn.now.0 - since.0);
+                self.agent_task(turn, left, Task::Attach);
+                return;
+            }
+            agent.knocked = None;
+            self.guard = None;
+            self.paused.guard = false;
+            self.held.retain(|event| *event != super::Event::Guard);
+            return self.attach(turn);
         }
+        let Some(guard) = &mut self.guard else { return };
         guard.agent = Some(run);
         let (child, deadline, last) = (guard.child, guard.deadline, guard.last);
         let patience = super::beat::patience(self.timing());

@@ -61,6 +61,8 @@ impl Host {
             1 => {
                 let Some(data) = &mut self.disk.data else { return Next::Failed };
                 data.standby = true;
+                // History files of which no log is here are forgotten.
+                data.known = data.log.tree().timeline;
                 Next::After(self.flush_time(turn))
             }
             _ => self.start(turn, run),
@@ -287,6 +289,10 @@ impl Host {
         let stands = stands(run.looked.as_ref(), &here, 0);
         run.looked = Some(here);
         if stands.is_none() {
+            // Replay that stands still waits for a reader (F-19): a failover does not.
+            if busy && waited > 700_000 {
+                self.end_clients(turn);
+            }
             return Next::Again(if waited > 200_000 { 50_000 } else { 4_000 });
         }
         let position = data.log.position(server.replayed);

@@ -1,9 +1,10 @@
 //! The model of PostgreSQL held against PostgreSQL: the same short schedules on both, and what
 //! clients are told, what can be seen and how positions stand must be the same.
 //!
-//! Every schedule makes its own pair of servers in a folder of its own that goes away with it. Without
+//! Every schedule makes its own pair of servers in a folder that goes away with it. Without
 //! PostgreSQL the tests say so and do nothing.
 
+mod ground;
 mod model;
 mod real;
 mod schedules;
@@ -102,11 +103,11 @@ pub trait Servers {
 }
 
 fn hold(name: &str, schedule: fn(&mut dyn Servers) -> Vec<String>) {
-    let Some(bin) = real::found() else {
+    let Some(bin) = ground::found() else {
         eprintln!("skipped: PostgreSQL 15 or newer is not installed, or there is no user for it");
         return;
     };
-    if real::as_postgres(name) {
+    if ground::as_postgres(name) {
         return;
     }
     let modelled: Vec<Vec<String>> =
