@@ -151,12 +151,16 @@ impl Drop for Disk {
 
 /// Thaws whatever is mounted below `folder`: what waits for it can then be ended.
 pub fn thaw_below(folder: &Path) {
-    mounts_below(folder).iter().for_each(|at| thaw(at));
+    for at in mounts_below(folder) {
+        thaw(&at);
+    }
 }
 
 /// Unmounts whatever is mounted below `folder`.
 pub fn unmount_below(folder: &Path) {
-    mounts_below(folder).iter().for_each(|at| unmount(Path::new(at)));
+    for at in mounts_below(folder) {
+        unmount(Path::new(&at));
+    }
 }
 
 /// The last one first.

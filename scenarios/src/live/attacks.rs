@@ -68,9 +68,9 @@ pub(super) fn impostor(stage: &Stage<'_>, what: &Impostor) -> Result<()> {
         Some(places) => only(stage, places)?,
         None if stage.holds_data(&site) => site.clone(),
         // A witness has no instance's certificate: the best that it can show is another's.
-        None => stage.lock().status.as_ref().and_then(|s| s.home()).context("no primary")?,
+        None => stage.home()?,
     };
-    let primary = stage.lock().status.as_ref().and_then(|s| s.home()).context("no primary")?;
+    let primary = stage.home()?;
     let server = cluster.layout.postgres(&primary);
     let folder = cluster.folder().join(format!("impostor-{site}"));
     std::fs::create_dir_all(&folder)?;
@@ -138,7 +138,7 @@ pub(super) fn long_query(stage: &Stage<'_>, what: &For) -> Result<()> {
     stage.stop.until("the long query", SOON, Duration::from_millis(50), || {
         Ok((database::ask(cluster, &site, asleep, SOON)? == "1").then_some(()))
     })?;
-    let home = stage.lock().status.as_ref().and_then(|s| s.home()).context("no primary")?;
+    let home = stage.home()?;
     // Replay stops at this record's lock.
     let column = format!("x{}", clock::now().0);
     let alter = format!("alter table baton_probe.lock add column {column} int");
@@ -212,7 +212,7 @@ fn flip(path: &std::path::Path) -> Result<()> {
 
 /// Lets the log need new files: those that are there already have room on a full disk too.
 pub(super) fn grow_log(stage: &Stage<'_>) -> Result<()> {
-    let home = stage.lock().status.as_ref().and_then(|s| s.home()).context("no primary")?;
+    let home = stage.home()?;
     let statements = ["select pg_switch_wal()", "select pg_sleep(0.3)"].repeat(8);
     let child = database::begin(&stage.cluster, &home, &statements)?;
     stage.lock().children.push(child);
@@ -226,7 +226,7 @@ fn foreign(stage: &Stage<'_>, site: &str) -> Result<()> {
     let mut command = Command::new(program("initdb"));
     command.arg("-D").arg(&data).args(["-U", "postgres", "-N", "-E", "UTF8", "--locale=C"]);
     as_owner(&stage.cluster, site, &mut command)?;
-    let output = crate::lab::binaries::run(&stage.stop, &mut command, Duration::from_secs(60))?;
+    let output = crate::lab::binaries::run(&stage.stop, &mut command, Duration::from_mins(1))?;
     anyhow::ensure!(output.status.success(), "initdb failed");
     Ok(())
 }
@@ -235,7 +235,7 @@ fn foreign(stage: &Stage<'_>, site: &str) -> Result<()> {
 /// are in memory or in the log since the last checkpoint would hide it.
 fn pages(stage: &Stage<'_>, site: &str) -> Result<()> {
     let cluster = &stage.cluster;
-    let home = stage.lock().status.as_ref().and_then(|s| s.home()).context("no primary")?;
+    let home = stage.home()?;
     database::ask(cluster, &home, "checkpoint", SOON * 3)?;
     stage.stop.pause(Duration::from_secs(1))?;
     database::ask(cluster, site, "checkpoint", SOON * 3)?;

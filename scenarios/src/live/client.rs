@@ -26,7 +26,7 @@ const TIMELINE: &str =
 /// A connection and its greeting may take this long.
 const CONNECT: Duration = Duration::from_millis(1_500);
 /// A write that takes longer makes its client ask for the name again.
-const PATIENCE: Duration = Duration::from_millis(1_000);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What all clients of a run share.
 #[derive(Clone)]
@@ -250,9 +250,9 @@ type Answer = Result<Vec<tokio_postgres::SimpleQueryMessage>, tokio_postgres::Er
 fn judge(answer: &Answer, local: bool, warned: bool) -> (Outcome, Option<u32>) {
     match answer {
         Ok(messages) => {
-            let timeline = messages.iter().find_map(|message| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-                _ => None,
+            let timeline = messages.iter().find_map(|message| {
+                let tokio_postgres::SimpleQueryMessage::Row(row) = message else { return None };
+                row.get(0)?.parse().ok()
             });
             let outcome = if local {
                 Outcome::Local

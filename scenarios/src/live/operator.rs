@@ -105,22 +105,17 @@ fn voter(stage: &Stage<'_>, request: Request, site: &str) -> Result<Vec<String>>
     let number = |status: &Status| {
         status.voters.iter().find(|voter| voter.name == site).map(|voter| voter.id)
     };
-    let words = match request {
-        Request::RemoveVoter => {
-            let status = stage.look().context("no voter answers")?;
-            let id = number(&status).unwrap_or(u64::try_from(known + 1)?);
-            vec!["voters".into(), "remove".into(), id.to_string()]
-        }
-        _ => {
-            let address = format!("{}:{}", layout.address(site, Spot::Voter), layout.ports.voter);
-            // A number is never used twice.
-            let id = (known + 11).to_string();
-            rejoin(stage, site, &id)?;
-            let words = ["voters", "add", "--id", &id, "--name", site, "--address", &address];
-            words.map(str::to_owned).into()
-        }
-    };
-    Ok(words)
+    if request == Request::RemoveVoter {
+        let status = stage.look().context("no voter answers")?;
+        let id = number(&status).unwrap_or(u64::try_from(known + 1)?);
+        return Ok(vec!["voters".into(), "remove".into(), id.to_string()]);
+    }
+    let address = format!("{}:{}", layout.address(site, Spot::Voter), layout.ports.voter);
+    // A number is never used twice.
+    let id = (known + 11).to_string();
+    rejoin(stage, site, &id)?;
+    let words = ["voters", "add", "--id", &id, "--name", site, "--address", &address];
+    Ok(words.map(str::to_owned).into())
 }
 
 /// Gives the voter of a site an empty disk and another number, as one that joins.
@@ -140,7 +135,7 @@ fn rejoin(stage: &Stage<'_>, site: &str, id: &str) -> Result<()> {
     for line in text.lines() {
         head &= !line.starts_with('[');
         if head && own(line) {
-            changed.push_str(&format!("id = {id}\njoin = true\n"));
+            changed.extend(["id = ", id, "\njoin = true\n"]);
         } else {
             changed.push_str(line);
             changed.push('\n');

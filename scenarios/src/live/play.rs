@@ -1,5 +1,6 @@
 //! One scenario from its first step to the verdict.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -216,11 +217,11 @@ fn act_all(stage: &Stage<'_>, steps: &[Step]) {
                     stage.violated(format!("step in line {}: {error:#}", step.line));
                 }
             };
-            match &step.verb {
-                Verb::Expect(_) | Verb::Always(_) => {}
+            if matches!(step.verb, Verb::Ask(_)) {
                 // Its answer may come much later.
-                Verb::Ask(_) => drop(scope.spawn(act)),
-                _ => act(),
+                drop(scope.spawn(act));
+            } else {
+                act();
             }
         }
     });
@@ -230,11 +231,9 @@ fn act_all(stage: &Stage<'_>, steps: &[Step]) {
 fn watch(stage: &Stage<'_>, steps: &[Step]) -> Result<()> {
     let mut open: Vec<(Asked<'_>, u32)> = Vec::new();
     for step in steps {
-        let (expect, mood) = match &step.verb {
-            Verb::Expect(expect) => (expect, Mood::Comes),
-            Verb::Always(expect) => (expect, Mood::Stays),
-            _ => continue,
-        };
+        let (Verb::Expect(expect) | Verb::Always(expect)) = &step.verb else { continue };
+        let comes = matches!(step.verb, Verb::Expect(_));
+        let mood = if comes { Mood::Comes } else { Mood::Stays };
         let from = stage.began.after(step.at);
         let until = from.after(expect.bound(Tier::Live));
         open.push((Asked { expect, from, until, mood }, step.line));
@@ -302,10 +301,10 @@ fn disks(scenario: &Scenario) -> Vec<(&'static str, Kind)> {
         }
     };
     for step in scenario.steps(Tier::Live) {
-        match &step.verb {
-            Verb::SlowDisk(what) => want(&what.process),
-            Verb::FillDisk(target) => want(&target.process),
-            _ => {}
+        if let Verb::SlowDisk(what) = &step.verb {
+            want(&what.process);
+        } else if let Verb::FillDisk(target) = &step.verb {
+            want(&target.process);
         }
     }
     let Ok(shape) = shape(&scenario.setting) else { return Vec::new() };
@@ -338,7 +337,7 @@ fn shape(setting: &Setting) -> Result<Shape> {
     ];
     for (key, text) in lines {
         if let Some(text) = text {
-            timing.push_str(&format!("{key} = \"{}ms\"\n", text.0.as_millis()));
+            let _ = writeln!(timing, "{key} = \"{}ms\"", text.0.as_millis());
         }
     }
     Ok(Shape {

@@ -53,8 +53,9 @@ pub fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
     }
     let mut chosen = Vec::new();
     for name in names {
-        if name.ends_with(".toml") {
-            chosen.push(Scenario::load(Path::new(name))?);
+        let path = Path::new(name);
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            chosen.push(Scenario::load(path)?);
             continue;
         }
         let stem = |scenario: &&Scenario| {

@@ -231,8 +231,7 @@ impl<'a> Stage<'a> {
                     sites.extend(self.all().into_iter().filter(|site| !named.contains(site)));
                 }
                 Place::CurrentPrimary => {
-                    let home = self.lock().status.as_ref().and_then(Status::home);
-                    sites.push(home.context("nobody knows the primary")?);
+                    sites.push(self.home()?);
                 }
                 Place::Leader => {
                     let leader = self.lock().leader.clone();
@@ -241,6 +240,15 @@ impl<'a> Stage<'a> {
             }
         }
         Ok(sites)
+    }
+
+    /// The site that holds the primary, as far as is known.
+    ///
+    /// # Errors
+    /// When nobody knows.
+    pub(super) fn home(&self) -> Result<String> {
+        let home = self.lock().status.as_ref().and_then(Status::home);
+        home.context("nobody knows the primary")
     }
 
     /// Every site.

@@ -184,6 +184,7 @@ pub(super) fn write(scenario: &Scenario) -> Result<String, toml::ser::Error> {
 }
 
 /// What the shape of a verb's table cannot say: what is wrong, and what to do.
+#[expect(clippy::wildcard_enum_match_arm, reason = "most verbs have nothing else to get wrong")]
 fn objection(setting: &Setting, verb: &Verb) -> Option<(String, String)> {
     for places in places_of(verb) {
         if let Some(unknown) = unknown_site(setting, places) {
@@ -218,15 +219,14 @@ fn unknown_sites(setting: &Setting, expect: &Expect) -> Option<(String, String)>
 
 fn unknown_site(setting: &Setting, places: &Places) -> Option<(String, String)> {
     let known = setting.topology.sites()?;
-    places.iter().find_map(|place| match place {
-        Place::Site(name) if !known.contains(&name.as_str()) => Some((
-            format!("there is no site `{name}`"),
-            format!(
-                "write primary, standby, third, current-primary, leader, clients, all, rest or {}",
-                known.join(", ")
-            ),
-        )),
-        _ => None,
+    places.iter().find_map(|place| {
+        let Place::Site(name) = place else { return None };
+        let remedy = format!(
+            "write primary, standby, third, current-primary, leader, clients, all, rest or {}",
+            known.join(", ")
+        );
+        let unknown = !known.contains(&name.as_str());
+        unknown.then(|| (format!("there is no site `{name}`"), remedy))
     })
 }
 
