@@ -1,7 +1,7 @@
 //! Every simulated scenario of the catalogue, played: its outcome, and its transcript to the byte.
 //!
-//! `BATON_BLESS=1 cargo test -p tests --test catalogue` writes the transcripts anew; what changed in
-//! them is then read like any other change.
+//! `BATON_BLESS=1 cargo test -p tests --test catalogue` writes the transcripts anew; what changed
+//! in them is then read like any other change.
 
 use std::path::Path;
 use std::sync::Mutex;

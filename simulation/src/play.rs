@@ -37,8 +37,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How the world's own lines about what is done to it begin.
 const DEEDS: [&str; 16] = [
-    "Cut", "Mend", "Worsen", "MendAll", "Crash", "Start", "Destroy", "Pause", "Resume", "Skew",
-    "SlowDisk", "FillDisk", "FreeDisk", "Host", "LocalSession", "Ask",
+    "Cut",
+    "Mend",
+    "Worsen",
+    "MendAll",
+    "Crash",
+    "Start",
+    "Destroy",
+    "Pause",
+    "Resume",
+    "Skew",
+    "SlowDisk",
+    "FillDisk",
+    "FreeDisk",
+    "Host",
+    "LocalSession",
+    "Ask",
 ];
 
 /// What came of a run.
@@ -105,7 +119,8 @@ pub fn play(scenario: &Scenario, variation: &Variation) -> Result<Played, Settin
     options.talkative = !variation.quiet;
     let seed = variation.seed.unwrap_or(scenario.setting.seed);
     let mut world = World::new(seed, &topology, &options);
-    let mut player = Player { start: At(0), watches: Vec::new(), asks: Vec::new(), problems: Vec::new() };
+    let mut player =
+        Player { start: At(0), watches: Vec::new(), asks: Vec::new(), problems: Vec::new() };
     match stand(&mut world) {
         Err(why) => player.problem(&world, None, format!("the cluster never stood: {why}")),
         Ok(parts) => {

@@ -1,5 +1,5 @@
-//! A seed that fails, made short: fewer and fewer of the things that were done to its world, as long
-//! as the same invariant breaks; the rest written as a scenario.
+//! A seed that fails, made short: fewer and fewer of the things that were done to its world, as
+//! long as the same invariant breaks; the rest written as a scenario.
 
 use std::time::Duration;
 
@@ -122,12 +122,16 @@ fn scenario(seed: u64, deeds: &[(At, Deed)], violation: &str) -> (Scenario, Vec<
     }
     let last = steps.last().map_or(Duration::ZERO, |step: &Step| step.at);
     let healed = last + Duration::from_secs(20);
-    for verb in [Verb::Heal(verb::Heal::default()), everything(Verb::Resume), everything(Verb::Start)]
+    for verb in
+        [Verb::Heal(verb::Heal::default()), everything(Verb::Resume), everything(Verb::Start)]
     {
         steps.push(Step { at: healed, live: None, only: None, verb, line: 0 });
     }
-    let outcome =
-        Expect { within: Some(Text(Duration::from_mins(3))), whole: Some(true), ..Expect::default() };
+    let outcome = Expect {
+        within: Some(Text(Duration::from_mins(3))),
+        whole: Some(true),
+        ..Expect::default()
+    };
     let made = Scenario {
         name: format!("seed-{seed}"),
         id: format!("seed-{seed}"),
@@ -282,7 +286,14 @@ fn asked(request: &Asked) -> Option<Verb> {
         Asked::Apply { .. } | Asked::AddVoter { .. } | Asked::RemoveVoter { .. } => return None,
     };
     let answer = verb::Answer::Any;
-    Some(Verb::Ask(verb::Ask { request, to: None, required: None, answer, naming: None, within: None }))
+    Some(Verb::Ask(verb::Ask {
+        request,
+        to: None,
+        required: None,
+        answer,
+        naming: None,
+        within: None,
+    }))
 }
 
 fn said_planes(planes: &[network::Plane]) -> OneOrMore<Plane> {

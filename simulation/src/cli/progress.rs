@@ -63,8 +63,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Does `work` for every item on `jobs` threads; what comes back is in the order of the items. After
-/// `work` has said to stop, nothing new is begun.
+/// Does `work` for every item on `jobs` threads; what comes back is in the order of the items.
+/// After `work` has said to stop, nothing new is begun.
 pub(crate) fn shared<T: Sync, R: Send>(
     items: &[T],
     jobs: usize,

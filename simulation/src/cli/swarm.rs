@@ -14,7 +14,8 @@ pub(super) fn seed(args: &SeedArgs) -> anyhow::Result<u8> {
         println!("{line}");
     }
     println!(
-        "seed {} ({}): {:.0} s simulated, {} commits acknowledged, {} promotions, fingerprint {:016x}",
+        "seed {} ({}): {:.0} s simulated, {} commits acknowledged, {} promotions, \
+         fingerprint {:016x}",
         report.seed,
         report.cluster,
         report.simulated.as_secs_f64(),

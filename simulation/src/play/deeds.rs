@@ -7,7 +7,7 @@ use failover::ids::{ServiceId, VoterId};
 use failover::topology::ServiceSpec;
 use failover::{Lsn, Request};
 use scenarios::script::place::{Place, Places, Planes, Process};
-use scenarios::script::verb::{Ask, Harm, Request as Wish, Target};
+use scenarios::script::verb::{Ask, Harm, Heal, Impostor, Request as Wish, Target};
 use scenarios::script::{Plane, Verb};
 
 use crate::clock::At;
@@ -129,6 +129,7 @@ pub(crate) fn of(
     verb: &Verb,
 ) -> Result<Vec<(Duration, Deed)>, String> {
     let now = |deeds: Vec<Deed>| Ok(deeds.into_iter().map(|deed| (Duration::ZERO, deed)).collect());
+    let on = |it: &Target, deed: fn(world::Process, u8) -> Deed| now(each(world, parts, it, deed));
     match verb {
         Verb::Cut(it) => now(pairs(world, parts, &it.from, &it.to, true)
             .map(|(from, to)| Deed::Cut { planes: planes(&it.planes), from, to })
@@ -136,12 +137,7 @@ pub(crate) fn of(
         Verb::CutOneWay(it) => now(pairs(world, parts, &it.from, &it.to, false)
             .map(|(from, to)| Deed::Cut { planes: planes(&it.planes), from, to })
             .collect()),
-        Verb::Heal(it) => match (&it.from, &it.to) {
-            (Some(from), Some(to)) => now(pairs(world, parts, from, to, true)
-                .map(|(from, to)| Deed::Mend { planes: planes(&it.planes), from, to })
-                .collect()),
-            _ => now(vec![Deed::MendAll]),
-        },
+        Verb::Heal(it) => now(heal(world, parts, it)),
         Verb::Lose(it) => {
             let how = Link {
                 loss: it.percent,
@@ -150,42 +146,31 @@ pub(crate) fn of(
                 corrupt: it.corrupt,
                 ..Link::default()
             };
-            now(pairs(world, parts, &it.from, &it.to, true)
-                .map(|(from, to)| Deed::Worsen { planes: planes(&it.planes), from, to, how })
-                .collect())
+            now(worsen(world, parts, (&it.from, &it.to, &it.planes), how))
         }
         Verb::Delay(it) => {
             let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-            let how =
-                Link { delay: micros(it.by), jitter: micros(it.jitter), ..Link::default() };
-            now(pairs(world, parts, &it.from, &it.to, true)
-                .map(|(from, to)| Deed::Worsen { planes: planes(&it.planes), from, to, how })
-                .collect())
+            let how = Link { delay: micros(it.by), jitter: micros(it.jitter), ..Link::default() };
+            now(worsen(world, parts, (&it.from, &it.to, &it.planes), how))
         }
-        Verb::Crash(it) => now(each(world, parts, it, |process, place| Deed::Crash { process, place })),
-        Verb::Start(it) => now(each(world, parts, it, |process, place| Deed::Start { process, place })),
+        Verb::Crash(it) => on(it, |process, place| Deed::Crash { process, place }),
+        Verb::Start(it) => on(it, |process, place| Deed::Start { process, place }),
         Verb::Restart(it) => {
             let mut deeds = each(world, parts, it, |process, place| Deed::Crash { process, place });
             deeds.extend(each(world, parts, it, |process, place| Deed::Start { process, place }));
             now(deeds)
         }
-        Verb::Destroy(it) => {
-            now(each(world, parts, it, |process, place| Deed::Destroy { process, place }))
-        }
-        Verb::Pause(it) => now(each(world, parts, it, |process, place| Deed::Pause { process, place })),
-        Verb::Resume(it) => {
-            now(each(world, parts, it, |process, place| Deed::Resume { process, place }))
-        }
-        Verb::FillDisk(it) => {
-            now(each(world, parts, it, |process, place| Deed::FillDisk { process, place }))
-        }
-        Verb::FreeDisk(it) => {
-            now(each(world, parts, it, |process, place| Deed::FreeDisk { process, place }))
-        }
+        Verb::Destroy(it) => on(it, |process, place| Deed::Destroy { process, place }),
+        Verb::Pause(it) => on(it, |process, place| Deed::Pause { process, place }),
+        Verb::Resume(it) => on(it, |process, place| Deed::Resume { process, place }),
+        Verb::FillDisk(it) => on(it, |process, place| Deed::FillDisk { process, place }),
+        Verb::FreeDisk(it) => on(it, |process, place| Deed::FreeDisk { process, place }),
         Verb::SlowDisk(it) => {
             let target = Target { process: it.process.clone(), site: it.site.clone() };
-            now(each(world, parts, &target, |process, place| {
-                Deed::SlowDisk { process, place, by: it.by }
+            now(each(world, parts, &target, |process, place| Deed::SlowDisk {
+                process,
+                place,
+                by: it.by,
             }))
         }
         Verb::Skew(it) => {
@@ -207,11 +192,7 @@ pub(crate) fn of(
     }
 }
 
-fn in_machines(
-    world: &World,
-    parts: &Parts,
-    verb: &Verb,
-) -> Result<Vec<(Duration, Deed)>, String> {
+fn in_machines(world: &World, parts: &Parts, verb: &Verb) -> Result<Vec<(Duration, Deed)>, String> {
     let hosts = |site: &Places| -> Vec<u8> {
         let places = places(world, parts, site, None);
         places.into_iter().flat_map(|place| world.hosts_at(place)).collect()
@@ -244,25 +225,7 @@ fn in_machines(
                 Err("the simulated disks cannot be damaged in this way".into())
             }
         },
-        Verb::Impostor(it) => {
-            let certificate = it.certificate.as_ref().unwrap_or(&it.site);
-            let stolen = certificate == &it.name;
-            let mut deeds = Vec::new();
-            for (from, name) in world
-                .oracle
-                .services
-                .iter()
-                .filter_map(|service| service.primary)
-                .zip(hosts(&it.name))
-            {
-                let from = Peer(u8::try_from(from).unwrap_or(0));
-                let fault = HostFault::Impostor { from, name: Peer(name), stolen };
-                deeds.extend(hosts(&it.site).into_iter().map(|host| {
-                    (Duration::ZERO, Deed::Host { host, fault: fault.clone() })
-                }));
-            }
-            Ok(deeds)
-        }
+        Verb::Impostor(it) => Ok(impostor(world, parts, it)),
         Verb::Cut(_)
         | Verb::CutOneWay(_)
         | Verb::Heal(_)
@@ -283,6 +246,46 @@ fn in_machines(
         | Verb::Expect(_)
         | Verb::Always(_) => Ok(Vec::new()),
     }
+}
+
+fn heal(world: &World, parts: &Parts, it: &Heal) -> Vec<Deed> {
+    match (&it.from, &it.to) {
+        (Some(from), Some(to)) => pairs(world, parts, from, to, true)
+            .map(|(from, to)| Deed::Mend { planes: planes(&it.planes), from, to })
+            .collect(),
+        _ => vec![Deed::MendAll],
+    }
+}
+
+fn worsen(
+    world: &World,
+    parts: &Parts,
+    (from, to, on): (&Places, &Places, &Planes),
+    how: Link,
+) -> Vec<Deed> {
+    pairs(world, parts, from, to, true)
+        .map(|(from, to)| Deed::Worsen { planes: planes(on), from, to, how })
+        .collect()
+}
+
+fn impostor(world: &World, parts: &Parts, it: &Impostor) -> Vec<(Duration, Deed)> {
+    let hosts = |site: &Places| -> Vec<u8> {
+        let places = places(world, parts, site, None);
+        places.into_iter().flat_map(|place| world.hosts_at(place)).collect()
+    };
+    let certificate = it.certificate.as_ref().unwrap_or(&it.site);
+    let stolen = certificate == &it.name;
+    let mut deeds = Vec::new();
+    let primaries = world.oracle.services.iter().filter_map(|service| service.primary);
+    for (from, name) in primaries.zip(hosts(&it.name)) {
+        let from = Peer(u8::try_from(from).unwrap_or(0));
+        let fault = HostFault::Impostor { from, name: Peer(name), stolen };
+        let running = hosts(&it.site).into_iter();
+        deeds.extend(
+            running.map(|host| (Duration::ZERO, Deed::Host { host, fault: fault.clone() })),
+        );
+    }
+    deeds
 }
 
 /// The same in each of these machines, so many times.
@@ -371,9 +374,7 @@ pub(crate) fn request(
             }
             Request::Apply { expected: cluster.topology_version, topology }
         }
-        Wish::RemoveVoter => {
-            Request::RemoveVoter { id: world.voter_at(*to.first()?)? }
-        }
+        Wish::RemoveVoter => Request::RemoveVoter { id: world.voter_at(*to.first()?)? },
         Wish::AddVoter => return None,
     })
 }

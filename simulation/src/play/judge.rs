@@ -230,9 +230,11 @@ fn is_led(world: &World) -> bool {
     let Some(cluster) = deeds::newest(world) else { return false };
     let group = cluster.voters.len().max(1);
     let running = || {
-        world.voters.iter().filter(|voter| voter.powered && !voter.paused).filter_map(|voter| {
-            voter.process.as_ref().map(|process| (voter.id, process))
-        })
+        world
+            .voters
+            .iter()
+            .filter(|voter| voter.powered && !voter.paused)
+            .filter_map(|voter| voter.process.as_ref().map(|process| (voter.id, process)))
     };
     running().filter(|(_, process)| process.standing.leads).any(|(leader, leading)| {
         let term = leading.replica.term();
@@ -243,12 +245,7 @@ fn is_led(world: &World) -> bool {
     })
 }
 
-fn state(
-    world: &World,
-    parts: &Parts,
-    expect: &Expect,
-    service: &Service,
-) -> Result<(), String> {
+fn state(world: &World, parts: &Parts, expect: &Expect, service: &Service) -> Result<(), String> {
     if let Some(demanded) = expect.epoch {
         demand("epoch", demanded, service.epoch.0)?;
     }

@@ -20,10 +20,7 @@ pub enum SettingError {
 ///
 /// # Errors
 /// [`SettingError`]
-pub fn topology(
-    setting: &Setting,
-    folder: &std::path::Path,
-) -> Result<Topology, SettingError> {
+pub fn topology(setting: &Setting, folder: &std::path::Path) -> Result<Topology, SettingError> {
     let on_last_copy = match setting.on_last_copy {
         LastCopy::Block => OnLastCopy::Block,
         LastCopy::SingleCopy => OnLastCopy::SingleCopy,

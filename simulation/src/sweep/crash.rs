@@ -1,7 +1,7 @@
-//! The crash sweep (SC-69): a change of the cluster is begun, and one process dies at one of its own
-//! numbered points: at each thing that it makes durable or lets others know. Two seconds later it
-//! is started again. Whatever was begun is then finished or rolled back, nothing is lost and
-//! nothing is stuck. All points of all processes at all sites, one run each.
+//! The crash sweep (SC-69): a change of the cluster is begun, and one process dies at one of its
+//! own numbered points: at each thing that it makes durable or lets others know. Two seconds
+//! later it is started again. Whatever was begun is then finished or rolled back, nothing is lost
+//! and nothing is stuck. All points of all processes at all sites, one run each.
 
 use std::time::Duration;
 
@@ -150,9 +150,8 @@ struct Run {
 fn begin(track: &Track) -> Result<Result<Run, Swept>, SettingError> {
     let (topology, options) = cluster(track.shape.clone(), 1)?;
     let mut world = World::new(69, &topology, &options);
-    let failed = |world: &World, why: String| {
-        Ok(Err(ended(world, track.change.name().into(), Some(why))))
-    };
+    let failed =
+        |world: &World, why: String| Ok(Err(ended(world, track.change.name().into(), Some(why))));
     if let Err(why) = stand(&mut world) {
         return failed(&world, format!("it never stood: {why}"));
     }

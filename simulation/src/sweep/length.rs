@@ -1,5 +1,5 @@
-//! The length sweep (SC-02): the primary's site is cut off for every length from one second to 120. A
-//! short one moves nothing, a long one moves it once, and none loses anything.
+//! The length sweep (SC-02): the primary's site is cut off for every length from one second to 120.
+//! A short one moves nothing, a long one moves it once, and none loses anything.
 
 use std::time::Duration;
 

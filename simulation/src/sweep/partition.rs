@@ -1,6 +1,6 @@
-//! The partition sweep: all 64 patterns of directed cuts among three sites, on each plane alone and on
-//! all of them together, with the primary at each of the sites and each of the voters leading. What
-//! must come of each is written down in `scenarios/catalogue/partitions.toml`.
+//! The partition sweep: all 64 patterns of directed cuts among three sites, on each plane alone
+//! and on all of them together, with the primary at each of the sites and each of the voters
+//! leading. What must come of each is written down in `scenarios/catalogue/partitions.toml`.
 
 use std::path::Path;
 use std::time::Duration;
