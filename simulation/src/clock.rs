@@ -62,11 +62,8 @@ impl HostClock {
     #[must_use]
     pub fn moment(&self, now: At) -> Moment {
         let passed = now.0.saturating_sub(self.since.0);
-        let own = if self.rate == TRUE_RATE {
-            passed
-        } else {
-            scale(passed, self.rate, TRUE_RATE, 0)
-        };
+        let own =
+            if self.rate == TRUE_RATE { passed } else { scale(passed, self.rate, TRUE_RATE, 0) };
         Moment(self.base + own)
     }
 

@@ -251,7 +251,10 @@ impl Disasters {
         world.perform(&Deed::Destroy { process, place });
         world.deed_at(self.end(world), Deed::Start { process, place });
         if process == Process::Postgres {
-            world.deed_at(world.now().after(200_000), Deed::Start { process: Process::Agent, place });
+            world.deed_at(
+                world.now().after(200_000),
+                Deed::Start { process: Process::Agent, place },
+            );
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Oracle {
     pub(crate) index: u64,
     /// The revision up to which the history was told.
     pub(crate) told: u64,
+    /// The revision that each entry made, the same at every voter.
+    revisions: BTreeMap<u64, u64>,
     leaders: BTreeMap<u64, u8>,
     elections: u32,
     servers: Vec<ServedEpochs>,
@@ -78,6 +80,7 @@ impl Oracle {
             commits: Vec::new(),
             index: 0,
             told: 0,
+            revisions: BTreeMap::new(),
             leaders: BTreeMap::new(),
             elections: 0,
             servers: vec![ServedEpochs::default(); topology.dns.servers.len()],
@@ -270,7 +273,7 @@ impl Oracle {
 
     pub(crate) fn wiped(&mut self, host: u8) {
         if let Some(state) = self.hosts.get_mut(usize::from(host)) {
-            *state = HostState::default();
+            *state = HostState { wiped: true, ..HostState::default() };
         }
     }
 

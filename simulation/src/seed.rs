@@ -10,7 +10,7 @@ use crate::coverage::Coverage;
 use crate::dice::Dice;
 use crate::disaster::{Disasters, heal, resume_all};
 use crate::presets::{Preset, metro};
-use crate::world::{self, Deed, World, Workload};
+use crate::world::{self, Deed, Workload, World};
 
 /// How seeds are run.
 #[derive(Clone, Debug)]
@@ -65,11 +65,8 @@ pub fn setting(seed: u64, talkative: bool) -> (&'static str, Preset, world::Opti
         3 => ("three sites, two required", Preset { required: 2, ..Preset::default() }),
         4 => ("a pair and a witness", Preset { data_sites: 2, ..Preset::default() }),
         5 => {
-            let preset = Preset {
-                data_sites: 2,
-                on_last_copy: OnLastCopy::SingleCopy,
-                ..Preset::default()
-            };
+            let preset =
+                Preset { data_sites: 2, on_last_copy: OnLastCopy::SingleCopy, ..Preset::default() };
             ("a pair that goes on alone", preset)
         }
         6 => ("five voters", Preset { sites: 5, ..Preset::default() }),
@@ -260,10 +257,8 @@ fn insist(world: &mut World, request: &Request) {
     for _ in 0..20 {
         let ask = world.ask(request.clone(), Duration::from_secs(30));
         world.until(Duration::from_secs(31), |world| world.is_done(ask));
-        let granted = matches!(
-            world.answered(ask),
-            Some(orchestrator::replica::Reply::Accepted(_))
-        );
+        let granted =
+            matches!(world.answered(ask), Some(orchestrator::replica::Reply::Accepted(_)));
         if granted {
             return;
         }

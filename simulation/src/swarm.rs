@@ -71,7 +71,7 @@ impl fmt::Display for Swarm {
             "{} seeds, {hours:.1} simulated hours in {seconds:.1} s: {:.1} seeds a second, {:.0} \
              simulated hours a minute; {} commits acknowledged, {} promotions, {} violations",
             self.seeds,
-            self.seeds as f64 / seconds,
+            f64::from(u32::try_from(self.seeds).unwrap_or(u32::MAX)) / seconds,
             hours / seconds * 60.0,
             self.acknowledged,
             self.promotions,

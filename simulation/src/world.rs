@@ -149,25 +149,8 @@ impl World {
             let way = dice.between(u64::from(low), u64::from(high));
             if a == b { 80 } else { u32::try_from(way).unwrap_or(1_000) }
         });
-        let initial: Vec<u64> = (1..=sites.len() as u64).collect();
-        let described = sites.iter().enumerate().map(|(place, site)| {
-            let voter = failover::cluster::Voter {
-                name: format!("voter-{site}"),
-                site: site.clone(),
-                address: voter_address(place),
-                incarnation: None,
-            };
-            (VoterId(place as u64 + 1), voter)
-        });
-        let group: BTreeMap<_, _> = described.collect();
-        let mut voters: Vec<Voter> = Vec::new();
-        for (place, (id, described)) in group.iter().enumerate() {
-            let place = u8::try_from(place).unwrap_or(u8::MAX);
-            let clock = clock(&mut dice, options.clock_error);
-            let mut voter = Voter::new(*id, described.clone(), place, clock);
-            voter.wipe(&initial);
-            voters.push(voter);
-        }
+        let group = group(&sites);
+        let voters = voters(&group, &mut dice, options.clock_error);
         let common = Common {
             cluster: topology.cluster.clone(),
             group,
@@ -340,12 +323,44 @@ impl World {
     }
 }
 
+/// The initial group: a voter at every site.
+fn group(sites: &[SiteId]) -> BTreeMap<VoterId, failover::cluster::Voter> {
+    let described = sites.iter().enumerate().map(|(place, site)| {
+        let voter = failover::cluster::Voter {
+            name: format!("voter-{site}"),
+            site: site.clone(),
+            address: voter_address(place),
+            incarnation: None,
+        };
+        (VoterId(place as u64 + 1), voter)
+    });
+    described.collect()
+}
+
+/// Their machines, each with an empty disk.
+fn voters(
+    group: &BTreeMap<VoterId, failover::cluster::Voter>,
+    dice: &mut Dice,
+    clock_error: u64,
+) -> Vec<Voter> {
+    let initial: Vec<u64> = group.keys().map(|id| id.0).collect();
+    let mut voters = Vec::new();
+    for (place, (id, described)) in group.iter().enumerate() {
+        let place = u8::try_from(place).unwrap_or(u8::MAX);
+        let mut voter = Voter::new(*id, described.clone(), place, clock(dice, clock_error));
+        voter.wipe(&initial);
+        voters.push(voter);
+    }
+    voters
+}
+
 /// A machine's clocks: begun at some time before the run, a little too fast or too slow.
 fn clock(dice: &mut Dice, error: u64) -> HostClock {
     let mut clock = HostClock::new(At(0), 1_000_000 + dice.roll(1 << 32));
     if error > 0 {
         let off = dice.roll(2 * error + 1);
-        clock.set_rate(At(0), (crate::clock::TRUE_RATE + off * 1_000).saturating_sub(error * 1_000));
+        clock
+            .set_rate(At(0), (crate::clock::TRUE_RATE + off * 1_000).saturating_sub(error * 1_000));
     }
     clock
 }

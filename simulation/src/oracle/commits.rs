@@ -106,12 +106,20 @@ impl Oracle {
             .filter(|other| state.rule & (1 << other) != 0)
             .filter(|other| holds(&machines[*other], number, commit.at))
             .count();
-        if holders < state.required as usize {
+        // What was on a disk that is gone since was there when it was acknowledged.
+        let gone = self.hosts.iter().any(|host| host.wiped);
+        if holders < state.required as usize && !gone {
             let text = format!(
-                "I-07: commit {number} was acknowledged by {} with {holders} of the recorded \
-                 rule's {} required",
+                "I-07: commit {number} at {} was acknowledged by {} with {holders} of the \
+                 recorded rule's {} of {:b} required; ends: {:?}",
+                commit.at,
                 self.name(host),
-                state.required
+                state.required,
+                state.rule,
+                machines
+                    .iter()
+                    .map(|machine| machine.host.log().map(|log| (log.end(), log.tree().timeline)))
+                    .collect::<Vec<_>>()
             );
             self.violate(&text);
         }

@@ -24,6 +24,8 @@ pub struct HostState {
     pub(crate) granted: Epoch,
     /// The newest tail that was kept.
     pub kept: Option<(Lsn, Lsn)>,
+    /// Its disk was taken away once.
+    pub(crate) wiped: bool,
     /// A superuser has overruled the setting.
     pub(crate) overruled: bool,
     /// Its agent or its guard was stopped or killed once: nobody may have been there to fence it.
@@ -76,14 +78,7 @@ impl Oracle {
                 Some(format!("sealed epoch {epoch} at {at}"))
             }
             Fact::Received { epoch } => {
-                let state = &self.hosts[host];
-                if epoch.0 > 0 && state.sealed >= *epoch {
-                    let text = format!(
-                        "I-06: {} received from epoch {epoch} after it had sealed it",
-                        self.name(host)
-                    );
-                    self.violate(&text);
-                }
+                self.received(host, *epoch);
                 None
             }
             Fact::TailKept { from, to } => {
@@ -108,6 +103,17 @@ impl Oracle {
                 self.hosts[host].admits = false;
                 None
             }
+        }
+    }
+
+    /// I-06: a seal lasts.
+    fn received(&mut self, host: usize, epoch: Epoch) {
+        if epoch.0 > 0 && self.hosts[host].sealed >= epoch {
+            let text = format!(
+                "I-06: {} received from epoch {epoch} after it had sealed it",
+                self.name(host)
+            );
+            self.violate(&text);
         }
     }
 

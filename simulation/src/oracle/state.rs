@@ -84,6 +84,16 @@ impl Oracle {
         now: At,
     ) -> Vec<String> {
         self.reached.clear();
+        let known = *self.revisions.entry(index).or_insert(cluster.revision.0);
+        if known != cluster.revision.0 {
+            let newest = cluster.history.back().map(|entry| entry.text.as_str());
+            let text = format!(
+                "I-19: entry {index} makes revision {known} at one voter and {} at another ({})",
+                cluster.revision,
+                newest.unwrap_or_default()
+            );
+            self.violate(&text);
+        }
         if index <= self.index {
             return Vec::new();
         }

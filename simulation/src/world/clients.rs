@@ -92,21 +92,14 @@ impl World {
         self.queue.push(now.after(RESOLVING), Event::Late { client: index, session });
     }
 
-    pub(crate) fn resolved(
-        &mut self,
-        index: u16,
-        session: u64,
-        address: Option<IpAddr>,
-        ttl: u32,
-    ) {
+    pub(crate) fn resolved(&mut self, index: u16, session: u64, address: Option<IpAddr>, ttl: u32) {
         let client = &mut self.clients[usize::from(index)];
         if client.session != session || client.state != ClientState::Resolving {
             return;
         }
         // Without an answer the resolver goes on to another server when its patience ends.
         let Some(address) = address else { return };
-        let keep =
-            if client.stubborn { STUBBORN } else { Duration::from_secs(u64::from(ttl)) };
+        let keep = if client.stubborn { STUBBORN } else { Duration::from_secs(u64::from(ttl)) };
         client.address = Some((address, self.now.plus(keep)));
         self.connect(index, address);
     }

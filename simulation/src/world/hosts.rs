@@ -367,4 +367,3 @@ impl World {
         self.machines.get(host).map_or((0, false), |machine| (machine.place, machine.on))
     }
 }
-

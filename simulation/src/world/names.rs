@@ -261,30 +261,21 @@ impl World {
             return;
         }
         let (runs, place) = (server.runs, server.place);
-        match body {
-            Body::Ask { server, voter, run, question } => {
-                let answer =
-                    if runs { self.serves(server) } else { NameServerAnswer::Refused };
-                if answer != NameServerAnswer::Silent {
-                    let body = Body::Asked { voter, run, server, question, answer };
-                    self.send(Plane::Dns, place, from, body);
-                }
+        if let Body::Ask { server, voter, run, question } = body {
+            let answer = if runs { self.serves(server) } else { NameServerAnswer::Refused };
+            if answer != NameServerAnswer::Silent {
+                let body = Body::Asked { voter, run, server, question, answer };
+                self.send(Plane::Dns, place, from, body);
             }
-            Body::Resolve { server, client, session } => {
-                let name = usize::from(self.clients[usize::from(client)].service);
-                let spec = self.topology.services.values().nth(name);
-                let zone = self.servers[usize::from(server)].served.as_ref();
-                let found = zone.zip(spec).map(|(zone, spec)| addresses(zone, &spec.writable));
-                let address = found.and_then(|all| all.first().copied()).filter(|_| runs);
-                let ttl = zone.map_or(5, |zone| zone.ttl_seconds);
-                self.send(
-                    Plane::Dns,
-                    place,
-                    from,
-                    Body::Resolved { client, session, address, ttl },
-                );
-            }
-            _ => {}
+        } else if let Body::Resolve { server, client, session } = body {
+            let name = usize::from(self.clients[usize::from(client)].service);
+            let spec = self.topology.services.values().nth(name);
+            let zone = self.servers[usize::from(server)].served.as_ref();
+            let found = zone.zip(spec).map(|(zone, spec)| addresses(zone, &spec.writable));
+            let address = found.and_then(|all| all.first().copied()).filter(|_| runs);
+            let ttl = zone.map_or(5, |zone| zone.ttl_seconds);
+            let body = Body::Resolved { client, session, address, ttl };
+            self.send(Plane::Dns, place, from, body);
         }
     }
 

@@ -111,10 +111,8 @@ impl World {
                     String::new()
                 }
             };
-            self.coverage.hit(match &reply {
-                Reply::Accepted(_) => "operator: granted",
-                _ => "operator: refused",
-            });
+            let granted = matches!(reply, Reply::Accepted(_));
+            self.coverage.hit(if granted { "operator: granted" } else { "operator: refused" });
             ask.reply = Some(reply);
             self.say(|| format!("operator: {said}"));
         }

@@ -91,29 +91,124 @@ pub(crate) struct Ask {
 /// What is said.
 pub(crate) enum Body {
     /// Raft, with the sender's place among the voters.
-    Peer { voter: u8, sender: u8, envelope: Box<Envelope> },
-    Unreached { voter: u8, run: u32, about: VoterId },
+    Peer {
+        voter: u8,
+        sender: u8,
+        envelope: Box<Envelope>,
+    },
+    Unreached {
+        voter: u8,
+        run: u32,
+        about: VoterId,
+    },
     /// A question passed on to the leader.
-    Forward { voter: u8, sender: u8, token: u64, question: Question },
-    Forwarded { voter: u8, run: u32, token: u64, reply: Box<Reply> },
-    Report { voter: u8, host: u8, token: u64, report: Box<Report> },
-    Answer { host: u8, token: u64, answer: Option<Box<Answer>> },
-    Poll { voter: u8, host: u8, token: u64, after: Revision },
-    Polled { host: u8, voter: u8, token: u64, assignment: Option<Box<Assignment>> },
+    Forward {
+        voter: u8,
+        sender: u8,
+        token: u64,
+        question: Question,
+    },
+    Forwarded {
+        voter: u8,
+        run: u32,
+        token: u64,
+        reply: Box<Reply>,
+    },
+    Report {
+        voter: u8,
+        host: u8,
+        token: u64,
+        report: Box<Report>,
+    },
+    Answer {
+        host: u8,
+        token: u64,
+        answer: Option<Box<Answer>>,
+    },
+    Poll {
+        voter: u8,
+        host: u8,
+        token: u64,
+        after: Revision,
+    },
+    Polled {
+        host: u8,
+        voter: u8,
+        token: u64,
+        assignment: Option<Box<Assignment>>,
+    },
     /// The agent hung up: its process ended.
-    HungUp { voter: u8, host: u8 },
-    Syn { host: u8, port: Door, asker: Looker },
-    SynAck { asker: Looker, agent: Port, postgres: Port },
-    ZonePoll { voter: u8, server: u8, token: u64, after: u32 },
-    Zone { server: u8, voter: u8, token: u64, zone: Option<Arc<Zone>> },
-    Ask { server: u8, voter: u8, run: u32, question: u32 },
-    Asked { voter: u8, run: u32, server: u8, question: u32, answer: NameServerAnswer },
-    Resolve { server: u8, client: u16, session: u64 },
-    Resolved { client: u16, session: u64, address: Option<IpAddr>, ttl: u32 },
-    Statement { host: u8, client: u16, session: u64, statement: Statement },
-    Outcome { client: u16, session: u64, outcome: Outcome },
-    Operator { voter: u8, ask: u32, attempt: u32 },
-    Ruled { ask: u32, attempt: u32, reply: Box<Reply> },
+    HungUp {
+        voter: u8,
+        host: u8,
+    },
+    Syn {
+        host: u8,
+        port: Door,
+        asker: Looker,
+    },
+    SynAck {
+        asker: Looker,
+        agent: Port,
+        postgres: Port,
+    },
+    ZonePoll {
+        voter: u8,
+        server: u8,
+        token: u64,
+        after: u32,
+    },
+    Zone {
+        server: u8,
+        voter: u8,
+        token: u64,
+        zone: Option<Arc<Zone>>,
+    },
+    Ask {
+        server: u8,
+        voter: u8,
+        run: u32,
+        question: u32,
+    },
+    Asked {
+        voter: u8,
+        run: u32,
+        server: u8,
+        question: u32,
+        answer: NameServerAnswer,
+    },
+    Resolve {
+        server: u8,
+        client: u16,
+        session: u64,
+    },
+    Resolved {
+        client: u16,
+        session: u64,
+        address: Option<IpAddr>,
+        ttl: u32,
+    },
+    Statement {
+        host: u8,
+        client: u16,
+        session: u64,
+        statement: Statement,
+    },
+    Outcome {
+        client: u16,
+        session: u64,
+        outcome: Outcome,
+    },
+    Operator {
+        voter: u8,
+        ask: u32,
+        attempt: u32,
+    },
+    Ruled {
+        ask: u32,
+        attempt: u32,
+        reply: Box<Reply>,
+    },
 }
 
 /// Which ports are knocked at.

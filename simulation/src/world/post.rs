@@ -150,12 +150,9 @@ fn copy(body: &Body) -> Option<Body> {
         Body::Peer { voter, sender, envelope } => {
             Some(Body::Peer { voter: *voter, sender: *sender, envelope: envelope.clone() })
         }
-        Body::Report { voter, host, token, report } => Some(Body::Report {
-            voter: *voter,
-            host: *host,
-            token: *token,
-            report: report.clone(),
-        }),
+        Body::Report { voter, host, token, report } => {
+            Some(Body::Report { voter: *voter, host: *host, token: *token, report: report.clone() })
+        }
         Body::Answer { host, token, answer } => {
             Some(Body::Answer { host: *host, token: *token, answer: answer.clone() })
         }

@@ -110,6 +110,11 @@ impl World {
 
     /// `false`: it waits for its disk, or is gone.
     fn carry_out_some(&mut self, index: u8) -> bool {
+        // Whoever woke it: what stands behind a write waits for that write.
+        let process = self.voters[usize::from(index)].process.as_ref();
+        if process.is_none_or(|process| process.writing.is_some()) {
+            return false;
+        }
         let mut post: BTreeMap<VoterId, Envelope> = BTreeMap::new();
         loop {
             let voter = &mut self.voters[usize::from(index)];
@@ -141,7 +146,10 @@ impl World {
                         self.reply(index, asker, reply);
                     }
                 }
-                Output::Applied(_) => process.changed = true,
+                Output::Applied(_) => {
+                    process.changed = true;
+                    self.applied(index);
+                }
                 Output::Look(instance) => {
                     let peers = process.replica.peers();
                     for (peer, _) in peers {
@@ -183,7 +191,6 @@ impl World {
             process.changed = false;
             process.projection = Projection::of(process.replica.cluster());
             process.zone = process.projection.zone.clone();
-            self.applied(index);
             self.answer_polls(index);
             self.ask_name_servers_now(index);
         }
@@ -207,7 +214,11 @@ impl World {
             };
             let same = process.replica.applied() == place;
             if same && process.replica.cluster() != cluster {
-                let text = format!("I-19: two states at entry {}", place.index);
+                let text = format!(
+                    "I-19: two states at entry {}: {}",
+                    place.index,
+                    difference(cluster, process.replica.cluster())
+                );
                 self.oracle.violate(&text);
             }
             let index = process.replica.applied().index;
@@ -259,4 +270,24 @@ impl World {
             process.retry = Some(now.after(RETRY_DISK));
         }
     }
+}
+
+/// Where two states begin to differ, as they are written.
+fn difference(one: &failover::cluster::Cluster, other: &failover::cluster::Cluster) -> String {
+    let text = |cluster: &failover::cluster::Cluster| {
+        let newest: Vec<String> = cluster
+            .history
+            .iter()
+            .rev()
+            .take(3)
+            .map(|entry| format!("{} {}", entry.revision, entry.text))
+            .collect();
+        let services = serde_json::to_string(&cluster.services).unwrap_or_default();
+        format!("{services} {newest:?}")
+    };
+    let (one, other) = (text(one), text(other));
+    let same = one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    let from = same.saturating_sub(300);
+    let part = |text: &str| text.get(from..(same + 300).min(text.len())).unwrap_or("").to_owned();
+    format!("`{}` and `{}`", part(&one), part(&other))
 }
