@@ -106,7 +106,7 @@ impl Beat {
             }
             None => {
                 tokio::select! {
-                    _ = over(&mut self.ending) => self.finish(false),
+                    () = over(&mut self.ending) => self.finish(false),
                     () = instance.wake.notified() => {}
                     () = tokio::time::sleep(rest) => {}
                 }

@@ -177,10 +177,13 @@ pub fn follow(path: &Path) -> io::Result<mpsc::Receiver<Batch>> {
                 let lines = tail.read().unwrap_or_else(|error| {
                     // A full disk, say: what could not be read is said to be missing.
                     tracing::warn!(%error, "PostgreSQL's log cannot be read");
-                    std::thread::sleep(AGAIN);
+                    pause();
                     vec![Line::Gap]
                 });
-                let Ok(mark) = tail.mark() else { continue };
+                let Ok(mark) = tail.mark() else {
+                    pause();
+                    continue;
+                };
                 if batches.blocking_send(Batch { lines, missed, mark }).is_err() {
                     return;
                 }
@@ -193,7 +196,7 @@ pub fn follow(path: &Path) -> io::Result<mpsc::Receiver<Batch>> {
                     }
                 }
                 if inotify.read_events().is_err() {
-                    std::thread::sleep(AGAIN);
+                    pause();
                 }
                 if batches.is_closed() {
                     return;
@@ -206,6 +209,12 @@ pub fn follow(path: &Path) -> io::Result<mpsc::Receiver<Batch>> {
 
 /// After an error.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// Until what failed may be tried again. The thread is the log's own, and a disk gives no sign.
+#[expect(clippy::disallowed_methods, reason = "there is no event to wait for")]
+fn pause() {
+    std::thread::sleep(AGAIN);
+}
 
 fn watch(path: &Path) -> io::Result<Inotify> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;

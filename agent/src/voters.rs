@@ -8,8 +8,8 @@ use failover::report::{Answer, Report};
 use failover::{Assignment, Moment};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use wire::clock::now;
@@ -18,6 +18,8 @@ use wire::role::Kind;
 
 /// Reports under way at once; one to a silent voter must not hold the next one up.
 const AT_ONCE: usize = 4;
+/// A report that has waited this long may be at a voter that is silent: the next goes elsewhere.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// A voter answers a long poll after at most 20 s.
 const LONG_POLL: Duration = Duration::from_secs(25);
 
@@ -26,7 +28,10 @@ pub struct Voters {
     clients: Vec<Client>,
     preferred: AtomicUsize,
     sequence: AtomicU64,
-    under_way: AtomicUsize,
+    /// When each report that is under way was begun.
+    under_way: Mutex<Vec<Moment>>,
+    /// Voters whose last report failed: asked last.
+    failed: Vec<AtomicBool>,
 }
 
 impl Voters {
@@ -43,11 +48,14 @@ impl Voters {
             .iter()
             .map(|address| Client::new(&identity, Kind::Voter, *address))
             .collect();
+        let clients = clients.map_err(io::Error::other)?;
+        let failed = clients.iter().map(|_| AtomicBool::new(false)).collect();
         Ok(Self {
-            clients: clients.map_err(io::Error::other)?,
+            clients,
             preferred: AtomicUsize::new(0),
             sequence: AtomicU64::new(0),
-            under_way: AtomicUsize::new(0),
+            under_way: Mutex::default(),
+            failed,
         })
     }
 
@@ -57,6 +65,32 @@ impl Voters {
 
     fn index_of(&self, address: SocketAddr) -> Option<usize> {
         self.clients.iter().position(|client| client.address() == address)
+    }
+
+    /// Every voter, in the order in which a report that begins now tries them: the preferred first,
+    /// unless a report waits for it already; those that failed the last time behind the others.
+    fn order(&self, begun: Moment) -> Vec<usize> {
+        let waits = self.reports().iter().any(|since| begun.since(*since) >= PATIENCE);
+        let first = self.preferred.load(Ordering::SeqCst).wrapping_add(usize::from(waits));
+        let count = self.clients.len().max(1);
+        let mut order: Vec<usize> =
+            (0..self.clients.len()).map(|step| first.wrapping_add(step) % count).collect();
+        order.sort_by_key(|index| self.has_failed(*index));
+        order
+    }
+
+    fn has_failed(&self, index: usize) -> bool {
+        self.failed.get(index).is_some_and(|failed| failed.load(Ordering::SeqCst))
+    }
+
+    fn note(&self, index: usize, failed: bool) {
+        if let Some(known) = self.failed.get(index) {
+            known.store(failed, Ordering::SeqCst);
+        }
+    }
+
+    fn reports(&self) -> MutexGuard<'_, Vec<Moment>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The preferred voter did not do: the next one is.
@@ -91,20 +125,20 @@ pub async fn report(instance: Arc<Instance>, voters: Arc<Voters>) {
     }
 }
 
-/// Tries every voter once, the preferred first; with a report under way already, the one after it,
-/// since the preferred may be the one that is silent.
+/// Tries every voter once.
 async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
     let timeout = instance.timing().heartbeat.max(Duration::from_millis(200));
-    let busy = voters.under_way.fetch_add(1, Ordering::SeqCst);
-    let preferred = voters.preferred.load(Ordering::SeqCst);
-    let first = preferred.wrapping_add(usize::from(busy > 0));
-    for attempt in 0..voters.clients.len() {
-        let index = first.wrapping_add(attempt) % voters.clients.len();
+    let begun = now();
+    // One number however often it is sent: said late, it must not pass for newer than the next.
+    report.sequence = voters.sequence.fetch_add(1, Ordering::SeqCst);
+    let order = voters.order(begun);
+    voters.reports().push(begun);
+    for index in order {
         let Some(client) = voters.at(index) else { break };
-        report.sequence = voters.sequence.fetch_add(1, Ordering::SeqCst);
         let sent = now();
         match client.post::<Report, Answer>("/v1/report", &report, timeout).await {
             Ok(answer) => {
+                voters.note(index, false);
                 let leader = answer.leader.and_then(|address| voters.index_of(address));
                 voters.preferred.store(leader.unwrap_or(index), Ordering::SeqCst);
                 take(instance, answer, sent);
@@ -112,11 +146,15 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
             }
             Err(error) => {
                 tracing::debug!(voter = %client.address(), %error, "report not answered");
+                voters.note(index, true);
                 voters.rotate(index);
             }
         }
     }
-    voters.under_way.fetch_sub(1, Ordering::SeqCst);
+    let mut reports = voters.reports();
+    if let Some(place) = reports.iter().position(|since| *since == begun) {
+        reports.swap_remove(place);
+    }
 }
 
 fn take(instance: &Instance, answer: Answer, sent: Moment) {

@@ -1,6 +1,8 @@
 //! Against real servers: two primaries that were promoted from the same place, the second without
 //! having heard of the first.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should not")]
+
 mod support;
 
 use failover::comply::{Action, Divergence};

@@ -72,6 +72,8 @@ pub struct Replica {
     clocks: Clocks,
     stopped: Option<String>,
     compaction_due: bool,
+    /// Something came that a judgement may rest on; most messages of other voters are no such.
+    judgement_due: bool,
     outputs: Vec<Output>,
 }
 
@@ -113,6 +115,7 @@ impl Replica {
             clocks: Clocks::default(),
             stopped: None,
             compaction_due: false,
+            judgement_due: true,
             outputs: Vec::new(),
         };
         replica.rank = replica.rank_of(replica.setup.id);
@@ -128,6 +131,10 @@ impl Replica {
             self.refuse_stopped(&input, &reason);
             return std::mem::take(&mut self.outputs);
         }
+        self.judgement_due |= match &input {
+            Input::Tick | Input::Report { .. } | Input::Observed(_) | Input::Request { .. } => true,
+            Input::Peer { .. } | Input::Unreachable(_) | Input::Query { .. } => false,
+        };
         match input {
             Input::Tick => self.tick(),
             Input::Peer { name, envelope } => self.hear_peer(&name, &envelope),
@@ -345,6 +352,7 @@ impl Replica {
                 return;
             }
             self.applied = Place { index: entry.index, term: entry.term };
+            self.judgement_due = true;
         }
     }
 

@@ -178,7 +178,9 @@ impl Guard {
 /// Ends a guard by force and waits until its socket and lock are free, for a moment: what it
 /// guarded, its successor ends before anything else.
 async fn end_guard(socket: &Path, pid: Option<u32>) {
-    pid.map(processes::kill_now);
+    if let Some(pid) = pid {
+        processes::kill_now(pid);
+    }
     for _ in 0..100 {
         if UnixStream::connect(socket).await.is_err() {
             return;

@@ -117,6 +117,9 @@ impl Replica {
     }
 
     fn decide(&mut self) -> bool {
+        if !std::mem::take(&mut self.judgement_due) {
+            return false;
+        }
         let now = self.clocks.now;
         let patience = self.setup.election_timeout;
         let Some(lead) = &mut self.lead else { return false };

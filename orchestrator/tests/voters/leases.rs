@@ -101,7 +101,7 @@ fn i26_a_leader_that_was_stopped_begins_anew() {
     // Everything is stopped for ten seconds; the first thing heard is no report.
     world.now = world.now.after(Duration::from_secs(10));
     let history = world.voters[&leader].cluster().history.len();
-    world.step(leader, Input::Unreachable(VoterId(9)));
+    world.step(leader, Input::Tick);
     assert_eq!(age(&mut world, leader), None, "nobody was silent: it was not there to hear");
     world.run(Duration::from_millis(500));
     assert_eq!(world.voters[&leader].cluster().history.len(), history, "nothing was done for it");

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Reports under way at once.
 const AT_ONCE: usize = 4;
+/// A report that has waited this long, in microseconds, may be at a voter that is silent.
+const PATIENCE: u128 = 100_000;
 const LONG_POLL: u64 = 25_000_000;
 
 /// What is under way to the voters.
@@ -20,6 +22,8 @@ pub struct Voters {
     preferred: usize,
     sequence: u64,
     flights: Vec<Flight>,
+    /// Voters whose last report failed: asked last.
+    failed: Vec<bool>,
     polls: [Poll; 2],
     said: Option<u64>,
     due: Moment,
@@ -29,9 +33,17 @@ pub struct Voters {
 struct Flight {
     token: u64,
     report: Report,
-    first: usize,
+    /// The voters in the order in which they are tried.
+    order: Vec<usize>,
     attempt: usize,
+    begun: Moment,
     sent: Moment,
+}
+
+impl Flight {
+    fn voter(&self) -> usize {
+        self.order.get(self.attempt).copied().unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,6 +61,7 @@ impl Voters {
             preferred: 0,
             sequence: 0,
             flights: Vec::new(),
+            failed: vec![false; count],
             polls: [Poll::default(); 2],
             said: None,
             due: Moment(0),
@@ -92,9 +105,14 @@ impl Host {
     fn send_first(&mut self, turn: &mut Turn, report: Report) {
         let Some(agent) = &mut self.agent else { return };
         let voters = &mut agent.voters;
-        let busy = usize::from(!voters.flights.is_empty());
-        let first = (voters.preferred + busy) % voters.count;
-        let flight = Flight { token: 0, report, first, attempt: 0, sent: turn.now };
+        let now = turn.now;
+        let waits = |flight: &Flight| now.since(flight.begun).as_micros() >= PATIENCE;
+        let first = voters.preferred + usize::from(voters.flights.iter().any(waits));
+        let mut order: Vec<usize> = (0..voters.count).map(|n| (first + n) % voters.count).collect();
+        order.sort_by_key(|voter| voters.failed.get(*voter).copied().unwrap_or_default());
+        let report = Report { sequence: voters.sequence, ..report };
+        voters.sequence += 1;
+        let flight = Flight { token: 0, report, order, attempt: 0, begun: now, sent: now };
         self.send(turn, flight);
     }
 
@@ -103,11 +121,9 @@ impl Host {
         let timeout = self.heartbeat().max(200_000);
         let Some(agent) = &mut self.agent else { return };
         let voters = &mut agent.voters;
-        let voter = (flight.first + flight.attempt) % voters.count;
+        let voter = flight.voter();
         flight.token = token;
         flight.sent = turn.now;
-        flight.report.sequence = voters.sequence;
-        voters.sequence += 1;
         let report = Box::new(flight.report.clone());
         voters.flights.push(flight);
         let voter = u8::try_from(voter).unwrap_or(u8::MAX);
@@ -122,7 +138,10 @@ impl Host {
         let flights = &mut agent.voters.flights;
         let Some(at) = flights.iter().position(|flight| flight.token == token) else { return };
         let mut flight = flights.swap_remove(at);
-        let index = (flight.first + flight.attempt) % agent.voters.count;
+        let index = flight.voter();
+        if let Some(failed) = agent.voters.failed.get_mut(index) {
+            *failed = answer.is_none();
+        }
         if let Some(answer) = answer {
             let leader = answer
                 .leader
