@@ -212,10 +212,8 @@ impl Disasters {
     }
 
     fn kill(&mut self, world: &mut World) {
-        let process = match self.process() {
-            Process::Site => Process::Postgres,
-            other => other,
-        };
+        let drawn = self.process();
+        let process = if drawn == Process::Site { Process::Postgres } else { drawn };
         let place = if self.dice.roll(2) == 0 {
             let host = self.likely_primary(world);
             world.machine_place(usize::from(host)).0

@@ -120,13 +120,11 @@ impl Host {
     /// Something happens.
     pub fn step(&mut self, input: Input, at: At, dice: &mut Dice, out: &mut Vec<Output>) {
         if !self.on {
-            match input {
-                Input::Boot => {
-                    self.on = true;
-                    self.clock.reboot(at);
-                }
-                Input::Fault(HostFault::Wipe) => {}
-                _ => return,
+            if matches!(input, Input::Boot) {
+                self.on = true;
+                self.clock.reboot(at);
+            } else if !matches!(input, Input::Fault(HostFault::Wipe)) {
+                return;
             }
         }
         let (now, wall) = (self.clock.moment(at), self.clock.wall(at));
@@ -135,7 +133,12 @@ impl Host {
             Input::Boot => self.start_agent(&mut turn),
             Input::PowerCut => self.power_cut(&mut turn),
             Input::Wake => {}
-            other => self.take(&mut turn, other),
+            other @ (Input::Wal { .. }
+            | Input::Answer { .. }
+            | Input::Polled { .. }
+            | Input::Knocked { .. }
+            | Input::Client { .. }
+            | Input::Fault(_)) => self.take(&mut turn, other),
         }
         let now = self.clock.moment(at);
         while let Some(event) = self.queue.pop(now) {

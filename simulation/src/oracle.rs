@@ -247,8 +247,9 @@ impl Oracle {
         let Some(state) = self.hosts.get_mut(usize::from(host)) else { return };
         match fault {
             HostFault::EmptySetting => state.overruled = true,
-            HostFault::Pause(Part::Agent | Part::Guard | Part::All) => state.was_frozen = true,
-            HostFault::CrashAgent | HostFault::CrashGuard => state.was_frozen = true,
+            HostFault::Pause(Part::Agent | Part::Guard | Part::All)
+            | HostFault::CrashAgent
+            | HostFault::CrashGuard => state.was_frozen = true,
             HostFault::ClockRate(rate) => {
                 self.lawful_clocks &= (950_000..=1_050_000).contains(rate);
             }

@@ -237,33 +237,31 @@ impl Player {
 
     fn step(&mut self, world: &mut World, parts: &Parts, step: &Step) {
         world.say(|| format!("— {}", step.verb));
-        match &step.verb {
-            Verb::Expect(expect) | Verb::Always(expect) => {
-                let always = matches!(step.verb, Verb::Always(_));
-                self.watches.push(Watch {
-                    since: Since { at: world.now(), always },
-                    until: world.now().plus(expect.bound(Tier::Sim)),
-                    expect: expect.clone(),
-                    line: step.line,
-                });
+        if let Verb::Expect(expect) | Verb::Always(expect) = &step.verb {
+            let always = matches!(step.verb, Verb::Always(_));
+            self.watches.push(Watch {
+                since: Since { at: world.now(), always },
+                until: world.now().plus(expect.bound(Tier::Sim)),
+                expect: expect.clone(),
+                line: step.line,
+            });
+        } else if let Verb::Ask(ask) = &step.verb {
+            let services = world.services.len();
+            // A topology and a group are everybody's: one request.
+            let about_all = matches!(
+                ask.request,
+                scenarios::script::verb::Request::Apply
+                    | scenarios::script::verb::Request::AddVoter
+                    | scenarios::script::verb::Request::RemoveVoter
+            );
+            for service in 0..if about_all { 1 } else { services } {
+                let until = world.now().plus(ask.within.map_or(PATIENCE, |text| text.0));
+                let (ask, line) = (ask.clone(), step.line);
+                self.asks.push(Asked { ask, service, id: None, until, line });
             }
-            Verb::Ask(ask) => {
-                let services = world.services.len();
-                // A topology and a group are everybody's: one request.
-                let about_all = matches!(
-                    ask.request,
-                    scenarios::script::verb::Request::Apply
-                        | scenarios::script::verb::Request::AddVoter
-                        | scenarios::script::verb::Request::RemoveVoter
-                );
-                for service in 0..if about_all { 1 } else { services } {
-                    let until = world.now().plus(ask.within.map_or(PATIENCE, |text| text.0));
-                    let (ask, line) = (ask.clone(), step.line);
-                    self.asks.push(Asked { ask, service, id: None, until, line });
-                }
-                self.look(world, parts);
-            }
-            verb => match deeds::of(world, parts, verb) {
+            self.look(world, parts);
+        } else {
+            match deeds::of(world, parts, &step.verb) {
                 Err(why) => self.problem(world, Some(step.line), why),
                 Ok(deeds) => {
                     for (after, deed) in deeds {
@@ -274,7 +272,7 @@ impl Player {
                         }
                     }
                 }
-            },
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Machines with PostgreSQL in the simulated world: they come back, whatever happened to them.
 
-use simulation::host::{HostFault, Part};
+use simulation::host::{Host, HostFault, Part};
 use simulation::presets::Preset;
 use simulation::world::{Deed, Options, Process, World};
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn finish(world: &mut World, what: &str) {
         let fresh =
             world.oracle.newest_write().is_some_and(|(began, _)| began > from.after(20_000_000));
         let streams = (0..world.machine_count())
-            .filter(|host| world.machine(*host).is_some_and(|host| host.is_streaming()));
+            .filter(|host| world.machine(*host).is_some_and(Host::is_streaming));
         fresh && streams.count() == 2
     });
     if !writes || world.violation().is_some() {
@@ -32,7 +32,7 @@ fn finish(world: &mut World, what: &str) {
 
 fn primary(world: &World) -> u8 {
     (0..world.machine_count())
-        .position(|host| world.machine(host).is_some_and(|host| host.is_writable()))
+        .position(|host| world.machine(host).is_some_and(Host::is_writable))
         .and_then(|at| u8::try_from(at).ok())
         .unwrap_or(0)
 }
@@ -98,7 +98,7 @@ fn faults_of_one_machine_pass() {
         HostFault::Pause(Part::Agent),
     ];
     for fault in faults {
-        let begin = |host| vec![Deed::Host { host, fault: fault.clone() }];
+        let begin = |host| vec![Deed::Host { host, fault }];
         let end = |host| {
             vec![
                 Deed::Host { host, fault: HostFault::SlowDisk(Duration::ZERO) },

@@ -1,5 +1,7 @@
 //! `shrink`: a seed that fails, as a short scenario.
 
+use std::fmt::Write;
+
 use simulation::seed::Options;
 use simulation::shrink::{ShrinkError, shrink as shorten};
 
@@ -22,7 +24,7 @@ pub(super) fn shrink(args: &ShrinkArgs) -> anyhow::Result<u8> {
     let file = args.out.clone().unwrap_or_else(|| name.into());
     let mut text = format!("# {}\n", shrunk.violation);
     for deed in &shrunk.unsaid {
-        text.push_str(&format!("# not in words: {deed}\n"));
+        writeln!(text, "# not in words: {deed}")?;
     }
     text.push_str(&shrunk.scenario.to_toml()?);
     wire::files::write_durably(&file, text.as_bytes())?;

@@ -140,7 +140,7 @@ impl Host {
                 run.asked = true;
                 None
             }
-            word => Some(word),
+            word @ (Word::Done | Word::Failed | Word::Gone) => Some(word),
         }
     }
 

@@ -288,12 +288,11 @@ impl Host {
         let Some(agent) = &mut self.agent else { return };
         let data = self.disk.data.as_ref();
         agent.refusal = match (data, memory.system) {
-            (None, _) => None,
             (Some(_), None) => Some("the data directory was not made by this agent"),
             (Some(data), Some(ours)) if ours != data.system => {
                 Some("the data directory is of another system identifier")
             }
-            (Some(_), Some(_)) => None,
+            (None, _) | (Some(_), Some(_)) => None,
         };
         if memory.stopped
             && agent.pid.is_none()

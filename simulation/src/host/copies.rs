@@ -70,7 +70,16 @@ impl Host {
                 tool.connected = true;
                 return None;
             }
-            other => return Some(other),
+            other @ (Wal::Connect { .. }
+            | Wal::Accepted { .. }
+            | Wal::Refused { .. }
+            | Wal::Records { .. }
+            | Wal::Switched { .. }
+            | Wal::Alive { .. }
+            | Wal::Flushed { .. }
+            | Wal::Closed { .. }
+            | Wal::Place { .. }
+            | Wal::Copied { .. }) => return Some(other),
         }
         self.agent_task(turn, 500, Task::Act(id));
         None

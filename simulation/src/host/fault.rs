@@ -170,7 +170,16 @@ impl Host {
                 self.impostor = None;
                 return None;
             }
-            other => return Some(other),
+            other @ (Wal::Connect { .. }
+            | Wal::Accepted { .. }
+            | Wal::Refused { .. }
+            | Wal::Records { .. }
+            | Wal::Switched { .. }
+            | Wal::Alive { .. }
+            | Wal::Flushed { .. }
+            | Wal::Closed { .. }
+            | Wal::Place { .. }
+            | Wal::Copied { .. }) => return Some(other),
         }
         let upto = impostor.held;
         let message = Wal::Flushed { stream, upto, applied: upto };

@@ -4,7 +4,7 @@ use super::interface::Peer;
 use std::time::Duration;
 
 /// What is done to one machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostFault {
     /// The agent is killed.
     CrashAgent,

@@ -34,6 +34,10 @@ pub struct Pair {
 
 impl Pair {
     /// A primary, and a standby that streams and is named by the rule.
+    ///
+    /// # Panics
+    ///
+    /// Never: the names in it are well-formed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let names = ["a", "b"].map(|name| name.parse().expect("a and b are names"));
@@ -157,7 +161,7 @@ impl Pair {
         if let Some(data) = &mut self.host(side).disk.data {
             data.standby = standby;
         }
-        self.within(side, |host, turn| host.launch(turn));
+        self.within(side, Host::launch);
         self.run(Duration::from_secs(5));
     }
 

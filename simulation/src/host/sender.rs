@@ -227,9 +227,8 @@ fn fits(tree: &Tree, end: Lsn, wanted: &Wanted) -> Result<(), Refusal> {
     }
     match tree.left(wanted.timeline) {
         Some(left) if wanted.from <= left => Ok(()),
-        Some(_) => Err(Refusal::Beyond),
         // It knows a timeline that we do not: it is not its history that is at fault.
         None if wanted.timeline > tree.timeline => Err(Refusal::Down),
-        None => Err(Refusal::Beyond),
+        Some(_) | None => Err(Refusal::Beyond),
     }
 }

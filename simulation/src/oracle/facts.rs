@@ -55,7 +55,7 @@ impl Oracle {
                 state.proven = None;
                 Some(if *fenced { "fenced".into() } else { "PostgreSQL ended".into() })
             }
-            Fact::Admitted { epoch, writable: true } => self.admitted(host, *epoch, now),
+            Fact::Admitted { epoch, writable: true } => Some(self.admitted(host, *epoch, now)),
             Fact::Wrote { commit, at, .. } => {
                 self.commit(*commit).at = *at;
                 None
@@ -85,7 +85,7 @@ impl Oracle {
                 self.hosts[host].kept = Some((*from, *to));
                 Some(format!("kept its tail from {from} to {to}"))
             }
-            Fact::Rewound { from, to } => self.rewound(host, *from, *to),
+            Fact::Rewound { from, to } => Some(self.rewound(host, *from, *to)),
             Fact::StartedBroken => {
                 let text = format!("I-15: {} started a half rewound directory", self.name(host));
                 self.violate(&text);
@@ -167,7 +167,7 @@ impl Oracle {
         }
     }
 
-    fn admitted(&mut self, host: usize, epoch: Epoch, now: At) -> Option<String> {
+    fn admitted(&mut self, host: usize, epoch: Epoch, now: At) -> String {
         let service = self.service_of[host];
         if self.hosts[host].proven != Some(epoch) {
             let text = format!("I-13: {} admits clients unproven, epoch {epoch}", self.name(host));
@@ -182,7 +182,7 @@ impl Oracle {
             self.services[service].admitted = Some((epoch, now));
         }
         self.hosts[host].admits = true;
-        Some(format!("admits clients, epoch {epoch}"))
+        format!("admits clients, epoch {epoch}")
     }
 
     fn proven(&mut self, host: usize, epoch: Epoch) -> Option<String> {
@@ -243,13 +243,13 @@ impl Oracle {
     }
 
     /// I-14.
-    fn rewound(&mut self, host: usize, from: Lsn, to: Lsn) -> Option<String> {
+    fn rewound(&mut self, host: usize, from: Lsn, to: Lsn) -> String {
         let kept = self.hosts[host].kept;
         let covered = kept.is_some_and(|(first, last)| first <= from && last >= to);
         if to > from && !covered {
             let text = format!("I-14: {} rewound {from}..{to} and kept no tail", self.name(host));
             self.violate(&text);
         }
-        Some(format!("rewound to {from}"))
+        format!("rewound to {from}")
     }
 }

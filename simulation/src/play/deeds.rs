@@ -198,7 +198,7 @@ fn in_machines(world: &World, parts: &Parts, verb: &Verb) -> Result<Vec<(Duratio
         places.into_iter().flat_map(|place| world.hosts_at(place)).collect()
     };
     let to_all = |site: &Places, fault: HostFault| {
-        let deeds = hosts(site).into_iter().map(|host| Deed::Host { host, fault: fault.clone() });
+        let deeds = hosts(site).into_iter().map(|host| Deed::Host { host, fault });
         Ok(deeds.map(|deed| (Duration::ZERO, deed)).collect())
     };
     match verb {
@@ -281,9 +281,7 @@ fn impostor(world: &World, parts: &Parts, it: &Impostor) -> Vec<(Duration, Deed)
         let from = Peer(u8::try_from(from).unwrap_or(0));
         let fault = HostFault::Impostor { from, name: Peer(name), stolen };
         let running = hosts(&it.site).into_iter();
-        deeds.extend(
-            running.map(|host| (Duration::ZERO, Deed::Host { host, fault: fault.clone() })),
-        );
+        deeds.extend(running.map(|host| (Duration::ZERO, Deed::Host { host, fault })));
     }
     deeds
 }

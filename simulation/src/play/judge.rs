@@ -59,7 +59,10 @@ pub(crate) fn check(
     Ok(())
 }
 
-fn demand<T: PartialEq + std::fmt::Display>(key: &str, wanted: T, found: T) -> Result<(), String> {
+fn demand<T>(key: &str, wanted: T, found: T) -> Result<(), String>
+where
+    T: Copy + PartialEq + std::fmt::Display,
+{
     if wanted == found { Ok(()) } else { Err(format!("{key} = {wanted}: it is {found}")) }
 }
 
@@ -74,23 +77,19 @@ fn traffic(world: &World, expect: &Expect, since: Since) -> Result<(), String> {
         let told = newest.map(|(_, told)| told).unwrap_or_default();
         let began = newest.map(|(began, _)| began).unwrap_or_default();
         match demanded {
-            None => {}
             Some(true) if since.always => {
                 let quiet = world.now().since(told.max(since.at));
                 if quiet > silence {
                     return Err(format!("{key} = true: none for {quiet:?}"));
                 }
             }
-            Some(true) => {
-                if newest.is_none() || began < since.at {
-                    return Err(format!("{key} = true: none since the step began"));
-                }
+            Some(true) if newest.is_none() || began < since.at => {
+                return Err(format!("{key} = true: none since the step began"));
             }
-            Some(false) => {
-                if told > since.at.plus(UNDER_WAY) {
-                    return Err(format!("{key} = false: there was one"));
-                }
+            Some(false) if told > since.at.plus(UNDER_WAY) => {
+                return Err(format!("{key} = false: there was one"));
             }
+            Some(_) | None => {}
         }
     }
     Ok(())
@@ -130,7 +129,8 @@ fn machines(world: &World, parts: &Parts, expect: &Expect) -> Result<(), String>
     }
     for place in named(world, parts, expect.tail_kept.as_ref()) {
         for host in world.hosts_at(place) {
-            if !world.oracle.host(usize::from(host)).is_some_and(|state| state.kept.is_some()) {
+            let state = world.oracle.host(usize::from(host));
+            if state.is_none_or(|state| state.kept.is_none()) {
                 return Err(format!("tail-kept: {} kept none", name(world, host)));
             }
         }
@@ -162,7 +162,7 @@ fn addresses(
     let data = server.served.as_ref().and_then(|zone| zone.records.get(&state.writable));
     let given = data.into_iter().flatten().filter_map(|data| match data {
         Data::Address(address) => Some(*address),
-        _ => None,
+        Data::Alias(_) | Data::Service { .. } | Data::Text(_) => None,
     });
     given.collect()
 }

@@ -195,7 +195,7 @@ impl World {
             Deed::FreeDisk { process, place } => self.fill_disk(*process, *place, false),
             Deed::Host { host, fault } => {
                 self.oracle.faulted(*host, fault);
-                self.fault(*host, fault.clone());
+                self.fault(*host, *fault);
             }
             Deed::LocalSession { host } => {
                 let commit = self.next_commit;
@@ -445,7 +445,7 @@ impl World {
     fn fault_all(&mut self, place: u8, fault: &HostFault) {
         for host in self.hosts_at(place) {
             self.oracle.faulted(host, fault);
-            self.fault(host, fault.clone());
+            self.fault(host, *fault);
         }
     }
 }

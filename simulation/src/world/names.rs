@@ -284,11 +284,10 @@ impl World {
         let server = &mut self.servers[index];
         server.paused = false;
         for (from, body) in std::mem::take(&mut server.held) {
-            match body {
-                Body::Zone { server, voter, token, zone } => {
-                    self.zone_arrives(server, voter, token, zone);
-                }
-                other => self.name_server_asked(from, other),
+            if let Body::Zone { server, voter, token, zone } = body {
+                self.zone_arrives(server, voter, token, zone);
+            } else {
+                self.name_server_asked(from, body);
             }
         }
     }

@@ -4,6 +4,8 @@
 //! Every schedule makes its own pair of servers in a folder that goes away with it. Without
 //! PostgreSQL the tests say so and do nothing.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should not")]
+
 mod ground;
 mod model;
 mod real;

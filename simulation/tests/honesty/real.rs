@@ -115,7 +115,7 @@ impl Real {
         );
         std::fs::write(self.data(side).join("own.conf"), text).unwrap();
         if self.postmasters[at(side)].is_some() {
-            self.signal(self.pid(side), "HUP");
+            Self::signal(self.pid(side), "HUP");
         }
     }
 
@@ -123,7 +123,7 @@ impl Real {
         self.postmasters[at(side)].as_ref().unwrap().id()
     }
 
-    fn signal(&self, pid: u32, name: &str) {
+    fn signal(pid: u32, name: &str) {
         let number = pid.to_string();
         drop(Command::new("kill").args(["-s", name, &number]).stderr(Stdio::null()).status());
     }
@@ -262,14 +262,14 @@ impl Servers for Real {
     fn freeze(&mut self, side: Side) {
         let pids = Self::tree(self.pid(side));
         for pid in &pids {
-            self.signal(*pid, "STOP");
+            Self::signal(*pid, "STOP");
         }
         self.frozen[at(side)] = pids;
     }
 
     fn thaw(&mut self, side: Side) {
         for pid in std::mem::take(&mut self.frozen[at(side)]).iter().rev() {
-            self.signal(*pid, "CONT");
+            Self::signal(*pid, "CONT");
         }
         rest(Duration::from_secs(1));
     }
@@ -291,24 +291,24 @@ impl Servers for Real {
     fn stall_checkpointer(&mut self) {
         let query = "select pid from pg_stat_activity where backend_type = 'checkpointer'";
         let pid: u32 = self.sql(Side::A, query).parse().unwrap();
-        self.signal(pid, "STOP");
+        Self::signal(pid, "STOP");
         self.checkpointer = Some(pid);
     }
 
     fn resume_checkpointer(&mut self) {
         if let Some(pid) = self.checkpointer.take() {
-            self.signal(pid, "CONT");
+            Self::signal(pid, "CONT");
             rest(Duration::from_secs(1));
         }
     }
 
     fn kill(&mut self, side: Side) {
-        self.signal(self.pid(side), "QUIT");
+        Self::signal(self.pid(side), "QUIT");
         assert!(until(Duration::from_secs(20), || self.ended(side)));
     }
 
     fn stop(&mut self, side: Side) -> bool {
-        self.signal(self.pid(side), "INT");
+        Self::signal(self.pid(side), "INT");
         // Not more than the frozen are waited for; on a busy machine even nothing takes a while.
         let limit = if self.frozen.iter().all(Vec::is_empty) { 20_000 } else { 500 };
         until(Duration::from_millis(limit), || self.ended(side))
@@ -451,10 +451,10 @@ impl Drop for Real {
             drop(child.kill());
             drop(child.wait());
         }
-        let postmasters = std::mem::replace(&mut self.postmasters, [None, None]);
+        let postmasters = std::mem::take(&mut self.postmasters);
         for mut child in postmasters.into_iter().flatten() {
             for pid in Self::tree(child.id()) {
-                self.signal(pid, "KILL");
+                Self::signal(pid, "KILL");
             }
             drop(child.wait());
         }
