@@ -59,9 +59,9 @@ impl Summary {
     /// Takes one line of `pg_waldump` in.
     fn read(&mut self, line: &str, tables: &mut BTreeMap<(u32, u32, u32), Table>) {
         let Some((head, rest)) = line.split_once(", desc: ") else { return };
-        let manager = head.strip_prefix("rmgr: ").and_then(|text| text.split(' ').next());
+        let resource = head.strip_prefix("rmgr: ").and_then(|text| text.split(' ').next());
         let what = rest.split([' ', '+']).next().unwrap_or_default();
-        match (manager, what) {
+        match (resource, what) {
             (Some("Transaction"), "COMMIT") => {
                 self.commits += 1;
                 let stamp = rest.trim_start_matches("COMMIT ").split(';').next();

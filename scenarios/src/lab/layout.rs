@@ -243,7 +243,8 @@ impl Layout {
         let shape = &self.shape;
         let mut text = format!(
             "[cluster]\nname = \"clinic-eu\"\n\n[timing]\n{}\n\
-             [dns]\norigin = \"{ORIGIN}\"\ncontact = \"hostmaster.clinic.example.\"\nttl = \"5s\"\n",
+             [dns]\norigin = \"{ORIGIN}\"\ncontact = \"hostmaster.clinic.example.\"\n\
+             ttl = \"5s\"\n",
             shape.timing
         );
         if !shape.secondaries.is_empty() {

@@ -32,8 +32,8 @@ fn errors_name_line_key_and_remedy() {
         ("[[step]]\nat = \"1s\"", &[":5:", "0 verbs", "exactly one of cut, cut-one-way"]),
         ("[[step]]\nat = \"1\"\nheal = {}", &[":5:", "at", "ms, s, m or h"]),
         (
-            "[[step]]\nat = \"1s\"\ncrash = { process = \"node\", site = \"primary\" }",
-            &[":6:", "`node` is no process", "guard"],
+            "[[step]]\nat = \"1s\"\ncrash = { process = \"host\", site = \"primary\" }",
+            &[":6:", "`host` is no process", "guard"],
         ),
         (
             "[[step]]\nat = \"1s\"\ncrash = { process = \"agent\", site = \"primry\" }",
