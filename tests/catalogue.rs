@@ -19,7 +19,7 @@ fn every_scenario_ends_as_it_should_and_reads_as_before() {
         .filter(|scenario| scenario.is_for(Tier::Sim))
         .collect();
     assert!(all.len() >= 60, "the catalogue has lost scenarios");
-    let all: Vec<Scenario> = all.into_iter().filter(|it| is_played(it)).collect();
+    let all: Vec<Scenario> = all.into_iter().filter(is_played).collect();
     let bless = std::env::var_os("BATON_BLESS").is_some();
     let next = AtomicUsize::new(0);
     let wrong = Mutex::new(Vec::new());
@@ -41,9 +41,12 @@ fn every_scenario_ends_as_it_should_and_reads_as_before() {
 /// Without optimisation a day takes minutes: the long ones are then left to `baton-sim catalogue`,
 /// which plays them all.
 fn is_played(scenario: &Scenario) -> bool {
-    let bound = |verb: &Verb| match verb {
-        Verb::Expect(it) | Verb::Always(it) => it.bound(Tier::Sim),
-        _ => Duration::ZERO,
+    let bound = |verb: &Verb| {
+        if let Verb::Expect(it) | Verb::Always(it) = verb {
+            it.bound(Tier::Sim)
+        } else {
+            Duration::ZERO
+        }
     };
     let ends = scenario.steps(Tier::Sim).iter().map(|step| step.at + bound(&step.verb)).max();
     !cfg!(debug_assertions) || ends.unwrap_or_default() <= Duration::from_mins(12)
