@@ -8,7 +8,7 @@ use failover::report::{Answer, Report};
 use failover::{Assignment, Moment};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -20,6 +20,8 @@ use wire::role::Kind;
 const AT_ONCE: usize = 4;
 /// A report that has waited this long may be at a voter that is silent: the next goes elsewhere.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// For this long a voter that failed is asked last.
+const FAILED: Duration = Duration::from_secs(3);
 /// A voter answers a long poll after at most 20 s.
 const LONG_POLL: Duration = Duration::from_secs(25);
 
@@ -30,8 +32,8 @@ pub struct Voters {
     sequence: AtomicU64,
     /// When each report that is under way was begun.
     under_way: Mutex<Vec<Moment>>,
-    /// Voters whose last report failed: asked last.
-    failed: Vec<AtomicBool>,
+    /// When a report to each voter last failed.
+    failed: Mutex<Vec<Option<Moment>>>,
 }
 
 impl Voters {
@@ -49,7 +51,7 @@ impl Voters {
             .map(|address| Client::new(&identity, Kind::Voter, *address))
             .collect();
         let clients = clients.map_err(io::Error::other)?;
-        let failed = clients.iter().map(|_| AtomicBool::new(false)).collect();
+        let failed = Mutex::new(vec![None; clients.len()]);
         Ok(Self {
             clients,
             preferred: AtomicUsize::new(0),
@@ -68,24 +70,25 @@ impl Voters {
     }
 
     /// Every voter, in the order in which a report that begins now tries them: the preferred first,
-    /// unless a report waits for it already; those that failed the last time behind the others.
+    /// unless a report waits for it already; those that failed lately behind the others.
     fn order(&self, begun: Moment) -> Vec<usize> {
         let waits = self.reports().iter().any(|since| begun.since(*since) >= PATIENCE);
         let first = self.preferred.load(Ordering::SeqCst).wrapping_add(usize::from(waits));
         let count = self.clients.len().max(1);
         let mut order: Vec<usize> =
             (0..self.clients.len()).map(|step| first.wrapping_add(step) % count).collect();
-        order.sort_by_key(|index| self.has_failed(*index));
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = |at: &Moment| begun.since(*at) < FAILED;
+        order.sort_by_key(|index| {
+            failed.get(*index).copied().flatten().is_some_and(|at| lately(&at))
+        });
         order
     }
 
-    fn has_failed(&self, index: usize) -> bool {
-        self.failed.get(index).is_some_and(|failed| failed.load(Ordering::SeqCst))
-    }
-
-    fn note(&self, index: usize, failed: bool) {
-        if let Some(known) = self.failed.get(index) {
-            known.store(failed, Ordering::SeqCst);
+    fn note(&self, index: usize, failed: Option<Moment>) {
+        let mut known = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get_mut(index) {
+            *known = failed;
         }
     }
 
@@ -138,7 +141,7 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
         let sent = now();
         match client.post::<Report, Answer>("/v1/report", &report, timeout).await {
             Ok(answer) => {
-                voters.note(index, false);
+                voters.note(index, None);
                 let leader = answer.leader.and_then(|address| voters.index_of(address));
                 voters.preferred.store(leader.unwrap_or(index), Ordering::SeqCst);
                 take(instance, answer, sent);
@@ -146,7 +149,7 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
             }
             Err(error) => {
                 tracing::debug!(voter = %client.address(), %error, "report not answered");
-                voters.note(index, true);
+                voters.note(index, Some(now()));
                 voters.rotate(index);
             }
         }

@@ -13,6 +13,8 @@ use std::sync::Arc;
 const AT_ONCE: usize = 4;
 /// A report that has waited this long, in microseconds, may be at a voter that is silent.
 const PATIENCE: u128 = 100_000;
+/// For this long, in microseconds, a voter that failed is asked last.
+const FAILED: u128 = 3_000_000;
 const LONG_POLL: u64 = 25_000_000;
 
 /// What is under way to the voters.
@@ -22,8 +24,8 @@ pub struct Voters {
     preferred: usize,
     sequence: u64,
     flights: Vec<Flight>,
-    /// Voters whose last report failed: asked last.
-    failed: Vec<bool>,
+    /// When a report to each voter last failed.
+    failed: Vec<Option<Moment>>,
     polls: [Poll; 2],
     said: Option<u64>,
     due: Moment,
@@ -61,7 +63,7 @@ impl Voters {
             preferred: 0,
             sequence: 0,
             flights: Vec::new(),
-            failed: vec![false; count],
+            failed: vec![None; count],
             polls: [Poll::default(); 2],
             said: None,
             due: Moment(0),
@@ -109,7 +111,8 @@ impl Host {
         let waits = |flight: &Flight| now.since(flight.begun).as_micros() >= PATIENCE;
         let first = voters.preferred + usize::from(voters.flights.iter().any(waits));
         let mut order: Vec<usize> = (0..voters.count).map(|n| (first + n) % voters.count).collect();
-        order.sort_by_key(|voter| voters.failed.get(*voter).copied().unwrap_or_default());
+        let lately = |at: Moment| now.since(at).as_micros() < FAILED;
+        order.sort_by_key(|voter| voters.failed.get(*voter).copied().flatten().is_some_and(lately));
         let report = Report { sequence: voters.sequence, ..report };
         voters.sequence += 1;
         let flight = Flight { token: 0, report, order, attempt: 0, begun: now, sent: now };
@@ -140,7 +143,7 @@ impl Host {
         let mut flight = flights.swap_remove(at);
         let index = flight.voter();
         if let Some(failed) = agent.voters.failed.get_mut(index) {
-            *failed = answer.is_none();
+            *failed = answer.is_none().then_some(turn.now);
         }
         if let Some(answer) = answer {
             let leader = answer
