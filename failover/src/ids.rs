@@ -4,6 +4,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt;
 use core::str::FromStr;
 use serde::{Deserialize, Serialize};
@@ -34,12 +35,14 @@ fn is_name(text: &str) -> bool {
         && bytes.last() != Some(&b'-')
 }
 
+// Names are copied far more often than made: every judgement names whom it is about. A copy shares
+// the text.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text: 1 to 40 of `a-z`, `0-9` and `-`.
@@ -59,13 +62,13 @@ macro_rules! name {
         impl TryFrom<String> for $name {
             type Error = NameError;
             fn try_from(text: String) -> Result<Self, NameError> {
-                if is_name(&text) { Ok(Self(text)) } else { Err(NameError(text)) }
+                if is_name(&text) { Ok(Self(text.into())) } else { Err(NameError(text)) }
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                String::from(&*name.0)
             }
         }
 
