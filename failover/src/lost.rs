@@ -5,7 +5,7 @@ use crate::cluster::Service;
 use crate::decide::{Finding, finding};
 use crate::ids::{InstanceId, SiteId};
 use crate::report::{Down, Port, Report, Server, Severity};
-use crate::time::Moment;
+use crate::time::{Moment, millis};
 use crate::topology::Timing;
 use crate::view::View;
 use alloc::collections::BTreeSet;
@@ -137,8 +137,8 @@ fn silent(
             Some(primary),
             format!(
                 "heard {} ms ago; silence counts as loss after {} ms",
-                silence.as_millis(),
-                timing.suspect_after.as_millis()
+                millis(silence),
+                millis(timing.suspect_after)
             ),
         )]);
     }
@@ -154,16 +154,16 @@ fn silent(
             format!(
                 "not heard for {} ms, but {} received from it {} ms ago: its agent or the way to \
                  it is lost, the database lives; `baton switchover` moves it in order",
-                silence.as_millis(),
+                millis(silence),
                 streams.unwrap_or("a standby"),
-                sign.as_millis()
+                millis(sign)
             ),
         )]);
     }
     Loss::Yes(format!(
         "{primary}: silent for {} ms, and no standby has received from it for {} ms",
-        silence.as_millis(),
-        sign.as_millis()
+        millis(silence),
+        millis(sign)
     ))
 }
 

@@ -72,24 +72,33 @@ pub struct Wish {
 /// The next safe recording, or `None` when the rule is as wished or must wait for proof.
 #[must_use]
 pub fn next(rule: &Rule, wish: &Wish) -> Option<Rule> {
-    let enforce = target(rule, wish);
-    if enforce != rule.enforce {
+    let enforced = &rule.enforce;
+    if let Some(enforce) = target(rule, wish).filter(|enforce| enforce != enforced) {
         // Grow the record over both; it covers whatever PostgreSQL enforced before.
         let instances = rule.instances.union(&enforce.instances).cloned().collect();
         let required = rule.required.min(enforce.required);
         return Some(Rule { generation: rule.generation, instances, required, enforce });
     }
-    let narrow = Rule {
-        generation: rule.generation,
-        instances: rule.enforce.instances.clone(),
-        required: rule.enforce.required,
-        enforce: rule.enforce.clone(),
-    };
     // A narrowing keeps the generation's proof, so it is taken only once.
-    (wish.proven && narrow != *rule && narrow.required > 0).then_some(narrow)
+    let narrow = rule.instances == enforced.instances && rule.required == enforced.required;
+    (wish.proven && !narrow && enforced.required > 0).then(|| Rule {
+        generation: rule.generation,
+        instances: enforced.instances.clone(),
+        required: enforced.required,
+        enforce: enforced.clone(),
+    })
 }
 
-fn target(rule: &Rule, wish: &Wish) -> Enforce {
+/// What should be enforced; `None`: what is enforced already.
+fn target(rule: &Rule, wish: &Wish) -> Option<Enforce> {
+    let enforced = &rule.enforce;
+    if enforced.required == wish.required
+        && enforced.instances.len() >= wish.required as usize
+        && wish.eligible.is_subset(&enforced.instances)
+        && wish.lost.is_disjoint(&enforced.instances)
+    {
+        return None;
+    }
     let wanted: BTreeSet<InstanceId> = rule
         .enforce
         .instances
@@ -98,9 +107,9 @@ fn target(rule: &Rule, wish: &Wish) -> Enforce {
         .cloned()
         .collect();
     if wanted.len() >= wish.required as usize {
-        return Enforce { instances: wanted, required: wish.required };
+        return Some(Enforce { instances: wanted, required: wish.required });
     }
-    match wish.on_last {
+    Some(match wish.on_last {
         // Too few are left: the lost stay named, so that commits wait for their return, and those
         // who are there count at once.
         OnLastCopy::Block => Enforce {
@@ -114,7 +123,7 @@ fn target(rule: &Rule, wish: &Wish) -> Enforce {
             let required = u32::try_from(wanted.len()).unwrap_or(u32::MAX).min(wish.required);
             Enforce { instances: wanted, required }
         }
-    }
+    })
 }
 
 /// Up to where W of N are known to have flushed, by what the primary sees of their streams.

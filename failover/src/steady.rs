@@ -260,20 +260,17 @@ fn reason(case: &Case<'_>, wish: &Wish) -> String {
 fn wish(case: &Case<'_>, report: &Report) -> Wish {
     let service = case.service;
     let home = service.site_of(&report.instance);
-    let outside = |id: &&InstanceId| service.site_of(id) != home;
-    let caught_up: BTreeSet<InstanceId> =
+    let outside = |id: &InstanceId| service.site_of(id) != home;
+    let enforced = &service.rule.enforce.instances;
+    let mut eligible: BTreeSet<InstanceId> =
         service.spec.instances.keys().filter(|id| is_eligible(case, report, id)).cloned().collect();
-    let gone: BTreeSet<InstanceId> =
-        service.rule.enforce.instances.iter().filter(|id| is_lost(case, id)).cloned().collect();
-    let outer: BTreeSet<InstanceId> = caught_up.iter().filter(outside).cloned().collect();
-    let stays_outside =
-        service.rule.enforce.instances.iter().any(|id| outside(&id) && !gone.contains(id));
-    let (eligible, lost) = if outer.is_empty() && !stays_outside {
-        (caught_up, gone)
-    } else {
-        let inner = service.rule.enforce.instances.iter().filter(|id| !outside(id)).cloned();
-        (outer, gone.into_iter().chain(inner).collect())
-    };
+    let mut lost: BTreeSet<InstanceId> =
+        enforced.iter().filter(|id| is_lost(case, id)).cloned().collect();
+    let stays_outside = enforced.iter().any(|id| outside(id) && !lost.contains(id));
+    if stays_outside || eligible.iter().any(outside) {
+        eligible.retain(outside);
+        lost.extend(enforced.iter().filter(|id| !outside(id)).cloned());
+    }
     Wish {
         eligible,
         lost,

@@ -32,6 +32,7 @@ use crate::message::{Body, Entry, Envelope, Group, Kind, Message, Refusal, Snaps
 
 pub use exchange::{Clocks, Input, Output, Query, Reply, Setup, Token};
 use leading::Lead;
+use members::Ranked;
 
 /// The fewest ticks of an election's timeout; at the most it is twice this.
 pub const ELECTION_TICKS: u16 = 10;
@@ -69,6 +70,8 @@ pub struct Replica {
     leaderless: u32,
     /// This voter's place in the order of candidates, from 0.
     rank: usize,
+    /// What the rank and the priority were last made from.
+    ranked: Option<Ranked>,
     clocks: Clocks,
     stopped: Option<String>,
     compaction_due: bool,
@@ -112,6 +115,7 @@ impl Replica {
             refusals: BTreeMap::new(),
             leaderless: 0,
             rank: 0,
+            ranked: None,
             clocks: Clocks::default(),
             stopped: None,
             compaction_due: false,
@@ -132,7 +136,8 @@ impl Replica {
             return std::mem::take(&mut self.outputs);
         }
         self.judgement_due |= match &input {
-            Input::Tick | Input::Report { .. } | Input::Observed(_) | Input::Request { .. } => true,
+            Input::Tick => self.judged_long_ago(),
+            Input::Report { .. } | Input::Observed(_) | Input::Request { .. } => true,
             Input::Peer { .. } | Input::Unreachable(_) | Input::Query { .. } => false,
         };
         match input {
@@ -209,9 +214,7 @@ impl Replica {
     fn tick(&mut self) {
         self.leaderless =
             if self.raw.raft.leader_id == 0 { self.leaderless.saturating_add(1) } else { 0 };
-        let priority = self.priority(self.setup.id);
-        self.raw.set_priority(priority);
-        self.rank = self.rank_of(self.setup.id);
+        self.take_rank();
         self.raw.tick();
         self.steady_dice();
         self.lead_tick();

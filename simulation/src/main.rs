@@ -7,6 +7,10 @@ mod cli;
 
 use std::process::ExitCode;
 
+/// Worlds are made of small things that come and go.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::main()
 }

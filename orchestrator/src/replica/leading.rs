@@ -9,7 +9,7 @@ use failover::ids::{InstanceId, ServiceId, VoterId};
 use failover::{Moment, Request, Ruling, Verdict, View};
 use raft::{ProgressState, ReadState, SnapshotStatus};
 
-use super::{Clocks, Output, Replica, Reply, Token};
+use super::{Clocks, ELECTION_TICKS, Output, Replica, Reply, Token};
 use crate::answers::Accepted;
 use crate::message::{EVENT_BYTES, Members};
 
@@ -116,6 +116,12 @@ impl Replica {
         decided || described || begun
     }
 
+    /// Whether time alone is a reason to judge again: what came lately was judged when it came.
+    pub(super) fn judged_long_ago(&self) -> bool {
+        let least = self.setup.election_timeout / u32::from(ELECTION_TICKS) / 2;
+        self.lead.as_ref().is_some_and(|lead| self.clocks.now.since(lead.judged) >= least)
+    }
+
     fn decide(&mut self) -> bool {
         if !std::mem::take(&mut self.judgement_due) {
             return false;
@@ -124,7 +130,7 @@ impl Replica {
         let patience = self.setup.election_timeout;
         let Some(lead) = &mut self.lead else { return false };
         if now.since(lead.judged) > patience {
-            // It judges at every tick, so it was stopped: what it did not hear meanwhile is no
+            // It judges about every tick, so it was stopped: what it did not hear meanwhile is no
             // silence of others (I-26). Where nobody else was elected, it begins as if it had been.
             tracing::warn!("nothing was judged for a while: the evidence is gathered anew");
             lead.view = View::new(now);
@@ -357,16 +363,16 @@ impl Replica {
     /// Leadership belongs where no primary is: the loss of a primary's site then costs no election.
     fn move_away(&mut self) {
         let now = self.clocks.now;
-        let here = self.primaries_at(self.setup.id);
         let Some(lead) = &self.lead else { return };
         let busy = self.cluster.services.values().any(|s| s.transition.is_some())
             || !lead.proposals.is_empty()
             || now.since(lead.since) < TRANSFER_AFTER
             || lead.transferred.is_some_and(|at| now.since(at) < TRANSFER_EVERY);
-        if here == 0 || busy || !self.is_informed() {
+        if busy || !self.is_informed() {
             return;
         }
-        if self.successor().is_some_and(|(primaries, ..)| primaries < here) {
+        let here = self.primaries_at(self.setup.id);
+        if here > 0 && self.successor().is_some_and(|(primaries, ..)| primaries < here) {
             self.hand_over();
         }
     }
@@ -405,6 +411,9 @@ impl Replica {
 
     /// Records voters of the initial group, and what every voter's disk was born with.
     fn describe_voters(&mut self) -> bool {
+        if self.is_described() {
+            return false;
+        }
         let now = self.clocks.now;
         let mut due: Vec<(VoterId, Voter)> = Vec::new();
         let Some(lead) = &self.lead else { return false };

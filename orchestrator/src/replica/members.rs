@@ -9,6 +9,15 @@ use failover::ids::VoterId;
 use super::{LEADERLESS_TICKS, Replica, Reply};
 use crate::message::{Envelope, Refusal};
 
+/// What a voter's place in the order of candidates depends on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ranked {
+    term: u64,
+    applied: u64,
+    joined: usize,
+    leaderless: bool,
+}
+
 impl Replica {
     /// What is known of a voter: the log has the last word; before it has spoken, the
     /// configuration; for one that joined while this voter was away, those who were there.
@@ -56,6 +65,14 @@ impl Replica {
     fn is_recorded(&self) -> bool {
         !self.cluster.voters.is_empty()
             && self.group_members().iter().all(|id| self.cluster.voters.contains_key(id))
+    }
+
+    /// Whether the log says of every member what its disk was born with.
+    pub(super) fn is_described(&self) -> bool {
+        self.raw.raft.prs().iter().all(|(id, _)| {
+            let recorded = self.cluster.voters.get(&VoterId(*id));
+            recorded.is_some_and(|voter| voter.incarnation.is_some())
+        })
     }
 
     pub(super) fn check_sender(&self, name: &str, envelope: &Envelope) -> Result<(), Refusal> {
@@ -155,6 +172,21 @@ impl Replica {
         };
         let own = standing(id);
         self.group_members().into_iter().filter(|other| standing(*other) < own).count()
+    }
+
+    /// Takes this voter's rank and priority anew when what they are made from has changed.
+    pub(super) fn take_rank(&mut self) {
+        let ranked = Ranked {
+            term: self.raw.raft.term,
+            applied: self.applied.index,
+            joined: self.joined.len(),
+            leaderless: self.leaderless > LEADERLESS_TICKS,
+        };
+        if self.ranked != Some(ranked) {
+            self.ranked = Some(ranked);
+            self.raw.set_priority(self.priority(self.setup.id));
+            self.rank = self.rank_of(self.setup.id);
+        }
     }
 
     /// How many primaries stand at a voter's site.
