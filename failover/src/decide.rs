@@ -79,19 +79,22 @@ pub(crate) struct Case<'a> {
 /// proposing it twice, or late, has no effect.
 #[must_use]
 pub fn decide(cluster: &Cluster, view: &View, now: Moment) -> BTreeMap<ServiceId, Verdict> {
-    cluster
-        .services
-        .iter()
-        .map(|(id, service)| {
-            let case = Case { cluster, id, service, view, timing: &cluster.topology.timing, now };
-            // What has happened already is recorded before anything else is judged by it.
-            let opinion = doubt::record(&case).unwrap_or_else(|| match &service.transition {
-                Some(transition) => advance(&case, transition),
-                None => steady(&case),
-            });
-            (id.clone(), stamp(id, service, opinion))
-        })
-        .collect()
+    let all = cluster.services.keys();
+    all.filter_map(|id| Some((id.clone(), decide_one(cluster, id, view, now)?))).collect()
+}
+
+/// Judges one service, as [`decide`] does: nothing of the others has a part in it. `None`: it is
+/// not declared.
+#[must_use]
+pub fn decide_one(cluster: &Cluster, id: &ServiceId, view: &View, now: Moment) -> Option<Verdict> {
+    let (id, service) = cluster.services.get_key_value(id)?;
+    let case = Case { cluster, id, service, view, timing: &cluster.topology.timing, now };
+    // What has happened already is recorded before anything else is judged by it.
+    let opinion = doubt::record(&case).unwrap_or_else(|| match &service.transition {
+        Some(transition) => advance(&case, transition),
+        None => steady(&case),
+    });
+    Some(stamp(id, service, opinion))
 }
 
 fn stamp(id: &ServiceId, service: &Service, opinion: Opinion) -> Verdict {

@@ -33,7 +33,7 @@ pub use apply::apply;
 pub use assignment::{Assignment, Role, assignment};
 pub use cluster::Cluster;
 pub use comply::{Action, Local, comply};
-pub use decide::{Finding, Verdict, decide};
+pub use decide::{Finding, Verdict, decide, decide_one};
 pub use event::Event;
 pub use ids::*;
 pub use report::{Answer, Report};

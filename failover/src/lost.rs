@@ -109,12 +109,12 @@ fn refused_from(
     view.knocks
         .iter()
         .filter(|((target, from), (at, knock))| {
-            target == primary
-                && Some(from) != home
-                && *at > heard
+            *at > heard
                 && now.since(*at) < limit
                 && knock.agent == Port::Refused
                 && knock.postgres == Port::Refused
+                && target == primary
+                && Some(from) != home
         })
         .map(|((_, from), _)| from.clone())
         .collect()

@@ -262,10 +262,13 @@ fn wish(case: &Case<'_>, report: &Report) -> Wish {
     let home = service.site_of(&report.instance);
     let outside = |id: &InstanceId| service.site_of(id) != home;
     let enforced = &service.rule.enforce.instances;
-    let mut eligible: BTreeSet<InstanceId> =
-        service.spec.instances.keys().filter(|id| is_eligible(case, report, id)).cloned().collect();
-    let mut lost: BTreeSet<InstanceId> =
-        enforced.iter().filter(|id| is_lost(case, id)).cloned().collect();
+    let (mut eligible, mut lost) = (BTreeSet::new(), BTreeSet::new());
+    for id in service.spec.instances.keys().filter(|id| is_eligible(case, report, id)) {
+        eligible.insert(id.clone());
+    }
+    for id in enforced.iter().filter(|id| is_lost(case, id)) {
+        lost.insert(id.clone());
+    }
     let stays_outside = enforced.iter().any(|id| outside(id) && !lost.contains(id));
     if stays_outside || eligible.iter().any(outside) {
         eligible.retain(outside);

@@ -31,7 +31,7 @@ use crate::log::{Batch, Hard, Log, Place, Saved};
 use crate::message::{Body, Entry, Envelope, Group, Kind, Message, Refusal, Snapshot};
 
 pub use exchange::{Clocks, Input, Output, Query, Reply, Setup, Token};
-use leading::Lead;
+use leading::{Due, Lead};
 use members::Ranked;
 
 /// The fewest ticks of an election's timeout; at the most it is twice this.
@@ -75,8 +75,9 @@ pub struct Replica {
     clocks: Clocks,
     stopped: Option<String>,
     compaction_due: bool,
-    /// Something came that a judgement may rest on; most messages of other voters are no such.
-    judgement_due: bool,
+    /// Of whom something came that a judgement may rest on; most messages of other voters are no
+    /// such.
+    due: Due,
     outputs: Vec<Output>,
 }
 
@@ -119,7 +120,7 @@ impl Replica {
             clocks: Clocks::default(),
             stopped: None,
             compaction_due: false,
-            judgement_due: true,
+            due: Due::All,
             outputs: Vec::new(),
         };
         replica.rank = replica.rank_of(replica.setup.id);
@@ -135,11 +136,12 @@ impl Replica {
             self.refuse_stopped(&input, &reason);
             return std::mem::take(&mut self.outputs);
         }
-        self.judgement_due |= match &input {
-            Input::Tick => self.judged_long_ago(),
-            Input::Report { .. } | Input::Observed(_) | Input::Request { .. } => true,
-            Input::Peer { .. } | Input::Unreachable(_) | Input::Query { .. } => false,
-        };
+        match &input {
+            Input::Tick => self.due.add(Due::Old),
+            Input::Report { report, .. } => self.due.add(Due::One(report.service.clone())),
+            Input::Observed(_) | Input::Request { .. } => self.due = Due::All,
+            Input::Peer { .. } | Input::Unreachable(_) | Input::Query { .. } => {}
+        }
         match input {
             Input::Tick => self.tick(),
             Input::Peer { name, envelope } => self.hear_peer(&name, &envelope),
@@ -189,7 +191,7 @@ impl Replica {
     /// What the newest judgement of this leader found about a service; nothing where none leads.
     pub fn findings(&self, service: &ServiceId) -> &[failover::Finding] {
         let verdict = self.lead.as_ref().and_then(|lead| lead.verdicts.get(service));
-        verdict.map(|verdict| verdict.findings.as_slice()).unwrap_or_default()
+        verdict.map(|(_, verdict)| verdict.findings.as_slice()).unwrap_or_default()
     }
 
     /// Stops this voter for a reason that it cannot see itself, such as its disk.
@@ -355,7 +357,7 @@ impl Replica {
                 return;
             }
             self.applied = Place { index: entry.index, term: entry.term };
-            self.judgement_due = true;
+            self.due = Due::All;
         }
     }
 

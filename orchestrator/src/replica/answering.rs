@@ -53,7 +53,8 @@ impl Replica {
 
     fn explain(&self, id: &ServiceId) -> Option<Explain> {
         self.cluster.services.get(id)?;
-        let verdict = self.lead.as_ref().and_then(|lead| lead.verdicts.get(id));
+        let judged = self.lead.as_ref().and_then(|lead| lead.verdicts.get(id));
+        let verdict = judged.map(|(_, verdict)| verdict);
         Some(Explain {
             service: id.clone(),
             proposes: verdict.and_then(|v| v.change.as_ref()).map(|(_, cause)| cause.clone()),
@@ -157,7 +158,7 @@ impl Replica {
             instances: instances.collect(),
             findings: lead
                 .and_then(|lead| lead.verdicts.get(id))
-                .map(|verdict| verdict.findings.clone())
+                .map(|(_, verdict)| verdict.findings.clone())
                 .unwrap_or_default(),
         }
     }

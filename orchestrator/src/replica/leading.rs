@@ -6,7 +6,7 @@ use std::time::Duration;
 use failover::cluster::Voter;
 use failover::event::{Change, Event};
 use failover::ids::{InstanceId, ServiceId, VoterId};
-use failover::{Moment, Request, Ruling, Verdict, View};
+use failover::{Moment, Request, Ruling, Verdict, View, decide_one};
 use raft::{ProgressState, ReadState, SnapshotStatus};
 
 use super::{Clocks, ELECTION_TICKS, Output, Replica, Reply, Token};
@@ -22,6 +22,27 @@ const SNAPSHOT_PATIENCE: u32 = 10;
 /// How often a voter's description is proposed again while it has no effect.
 const DESCRIBE_EVERY: Duration = Duration::from_secs(5);
 
+/// Whose case is to be judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Due {
+    #[default]
+    Nobody,
+    /// Of those not judged lately: time has passed.
+    Old,
+    One(ServiceId),
+    All,
+}
+
+impl Due {
+    pub(super) fn add(&mut self, other: Self) {
+        if *self == Self::Nobody {
+            *self = other;
+        } else if *self != other {
+            *self = Self::All;
+        }
+    }
+}
+
 /// One leadership: all that is forgotten when it ends.
 pub(super) struct Lead {
     pub(super) term: u64,
@@ -29,7 +50,8 @@ pub(super) struct Lead {
     /// When it last judged.
     judged: Moment,
     pub(super) view: View,
-    pub(super) verdicts: BTreeMap<ServiceId, Verdict>,
+    /// What was judged of each service, and when.
+    pub(super) verdicts: BTreeMap<ServiceId, (Moment, Verdict)>,
     /// When each primary was last given a lease.
     pub(super) leases: BTreeMap<ServiceId, Moment>,
     /// Reports of primaries that wait for a round to begin.
@@ -116,35 +138,43 @@ impl Replica {
         decided || described || begun
     }
 
-    /// Whether time alone is a reason to judge again: what came lately was judged when it came.
-    pub(super) fn judged_long_ago(&self) -> bool {
-        let least = self.setup.election_timeout / u32::from(ELECTION_TICKS) / 2;
-        self.lead.as_ref().is_some_and(|lead| self.clocks.now.since(lead.judged) >= least)
-    }
-
     fn decide(&mut self) -> bool {
-        if !std::mem::take(&mut self.judgement_due) {
+        let due = std::mem::take(&mut self.due);
+        if due == Due::Nobody {
             return false;
         }
         let now = self.clocks.now;
         let patience = self.setup.election_timeout;
         let Some(lead) = &mut self.lead else { return false };
         if now.since(lead.judged) > patience {
-            // It judges about every tick, so it was stopped: what it did not hear meanwhile is no
+            // It judges at every tick, so it was stopped: what it did not hear meanwhile is no
             // silence of others (I-26). Where nobody else was elected, it begins as if it had been.
             tracing::warn!("nothing was judged for a while: the evidence is gathered anew");
             lead.view = View::new(now);
         }
         lead.judged = now;
         lead.view.follow(&self.cluster, now);
-        lead.verdicts = failover::decide(&self.cluster, &lead.view, now);
+        lead.verdicts.retain(|id, _| self.cluster.services.contains_key(id));
+        let lately = patience / u32::from(ELECTION_TICKS) / 2;
+        for id in self.cluster.services.keys() {
+            let judged = lead.verdicts.get(id).map(|(at, _)| *at);
+            let wanted = match &due {
+                Due::Nobody => false,
+                Due::Old => judged.is_none_or(|at| now.since(at) >= lately),
+                Due::One(one) => one == id,
+                Due::All => true,
+            };
+            if wanted && let Some(verdict) = decide_one(&self.cluster, id, &lead.view, now) {
+                lead.verdicts.insert(id.clone(), (now, verdict));
+            }
+        }
         let outstanding: Vec<&ServiceId> =
             lead.proposals.values().filter_map(|p| p.service.as_ref()).collect();
         let wanted: Vec<(ServiceId, Change, String)> = lead
             .verdicts
             .iter()
-            .filter(|(service, _)| !outstanding.contains(service))
-            .filter_map(|(service, verdict)| {
+            .filter(|(service, (at, _))| *at == now && !outstanding.contains(service))
+            .filter_map(|(service, (_, verdict))| {
                 let (change, cause) = verdict.change.clone()?;
                 Some((service.clone(), change, cause))
             })
