@@ -2,51 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be made fails the test")]
 
+mod support;
+
 use failover::cluster::{Cluster, Enforce, Hold, Rule, Step, Trigger, Voter};
 use failover::event::{Change, Event, Seen, ServiceChange, Stamp};
 use failover::position::Position;
 use failover::quorum;
-use failover::topology::{Instance, OnLastCopy, ServiceSpec, Site, Topology};
+use failover::topology::Topology;
 use failover::{
-    Generation, InstanceId, Lsn, ServiceId, SiteId, SystemIdentifier, Timeline, Timestamp, VoterId,
-    apply, assignment, zone,
+    Generation, Lsn, SystemIdentifier, Timeline, Timestamp, VoterId, apply, assignment, zone,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use support::{clinic, id};
 
-fn id(name: &str) -> InstanceId {
-    name.parse().unwrap()
-}
-
-fn clinic() -> ServiceId {
-    "clinic".parse().unwrap()
-}
-
+/// What is declared of the three sites.
 fn topology() -> Topology {
-    let names = ["a", "b", "c"];
-    let instance = |index: usize| Instance {
-        site: names[index].parse().unwrap(),
-        postgres: format!("127.0.{index}.1:5432").parse().unwrap(),
-        agent: format!("127.0.{index}.1:7500").parse().unwrap(),
-        public: None,
-    };
-    let spec = ServiceSpec {
-        writable: "clinic".into(),
-        read_only: "clinic-ro".into(),
-        aliases: vec!["db".into()],
-        required: 1,
-        on_last_copy: OnLastCopy::Block,
-        client_access: vec![],
-        instances: (0..3).map(|index| (id(names[index]), instance(index))).collect(),
-        preference: names.map(id).to_vec(),
-    };
-    Topology {
-        sites: names
-            .iter()
-            .map(|name| (name.parse::<SiteId>().unwrap(), Site::default()))
-            .collect(),
-        services: BTreeMap::from([(clinic(), spec)]),
-        ..Topology::default()
+    let mut topology = support::cluster().topology;
+    for spec in topology.services.values_mut() {
+        spec.aliases = vec!["db".into()];
     }
+    topology
 }
 
 fn rule(names: &[&str], required: u32, enforced: &[&str]) -> Rule {

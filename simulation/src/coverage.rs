@@ -1,11 +1,12 @@
 //! What came about in a run: faults, steps, findings and branches, by name.
 
+use scenarios::script::place::Process;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::host::{Fact, HostFault, Release};
 use crate::oracle::Oracle;
-use crate::world::{Deed, Process};
+use crate::world::Deed;
 
 /// How often each thing came about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use failover::Request;
 use failover::ids::ServiceId;
+use scenarios::script::place::Process;
 
 use crate::clock::At;
 use crate::dice::Dice;
 use crate::host::{HostFault, Peer};
 use crate::network::{Link, Plane};
-use crate::world::{Deed, Process, World};
+use crate::world::{Deed, World};
 
 /// Chooses what breaks next.
 pub(crate) struct Disasters {

@@ -10,25 +10,7 @@ use std::time::Duration;
 use crate::clock::At;
 use crate::dice::Dice;
 
-/// A kind of traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Plane {
-    /// Voter to voter.
-    Raft,
-    /// Agent to voter and back; knocks at ports.
-    Health,
-    /// Instance to instance.
-    Wal,
-    /// Name servers.
-    Dns,
-    /// Clients to PostgreSQL.
-    User,
-}
-
-impl Plane {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Raft, Self::Health, Self::Wal, Self::Dns, Self::User];
-}
+pub use scenarios::script::place::Plane;
 
 /// One direction of one link for one kind of traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

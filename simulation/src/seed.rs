@@ -72,7 +72,7 @@ pub fn setting(seed: u64, talkative: bool) -> (&'static str, Preset, world::Opti
         6 => ("five voters", Preset { sites: 5, ..Preset::default() }),
         _ => ("two services", Preset { services: 2, ..Preset::default() }),
     };
-    if dice.roll(4) == 0 {
+    if dice.roll(8) == 0 {
         preset.timing = metro();
     }
     let window = [0, 10, 45, 600];

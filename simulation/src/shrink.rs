@@ -6,7 +6,7 @@ use std::time::Duration;
 use failover::Request as Asked;
 use failover::topology::OnLastCopy;
 use scenarios::script::expect::Expect;
-use scenarios::script::place::{OneOrMore, Place, Places, Plane, Process, Processes};
+use scenarios::script::place::{OneOrMore, Place, Places, Process, Processes};
 use scenarios::script::setting::{LastCopy, Profile, Setting, Shape, Workload};
 use scenarios::script::verb::{self, Verb};
 use scenarios::script::{Scenario, Step, Tier};
@@ -14,7 +14,6 @@ use wire::config::duration::Text;
 
 use crate::clock::At;
 use crate::host::HostFault;
-use crate::network;
 use crate::presets::{Preset, metro};
 use crate::seed::{Options, recorded, replayed, setting};
 use crate::world::{self, Deed};
@@ -185,26 +184,26 @@ fn said(sites: &[String], preset: &Preset, deed: &Deed) -> Option<Verb> {
         Some(name) => Places::from_one(Place::Site(name.clone())),
         None => Places::from_one(Place::Clients),
     };
-    let target = |one: &world::Process, place: &u8| verb::Target {
-        process: Processes::from_one(process(*one)),
+    let target = |one: &Process, place: &u8| verb::Target {
+        process: Processes::from_one(*one),
         site: site(*place),
     };
     Some(match deed {
         Deed::Cut { planes, from, to } => Verb::CutOneWay(verb::Link {
             from: site(*from),
             to: site(*to),
-            planes: said_planes(planes),
+            planes: OneOrMore(planes.clone()),
         }),
         Deed::Mend { planes, from, to } => Verb::Heal(verb::Heal {
             from: Some(site(*from)),
             to: Some(site(*to)),
-            planes: said_planes(planes),
+            planes: OneOrMore(planes.clone()),
         }),
         Deed::MendAll => Verb::Heal(verb::Heal::default()),
         Deed::Worsen { planes, from, to, how } => Verb::Lose(verb::Lose {
             from: site(*from),
             to: site(*to),
-            planes: said_planes(planes),
+            planes: OneOrMore(planes.clone()),
             percent: how.loss,
             duplicate: how.duplicate,
             reorder: how.reorder,
@@ -296,35 +295,13 @@ fn asked(request: &Asked) -> Option<Verb> {
     }))
 }
 
-fn said_planes(planes: &[network::Plane]) -> OneOrMore<Plane> {
-    let each = planes.iter().map(|plane| match plane {
-        network::Plane::Raft => Plane::Raft,
-        network::Plane::Health => Plane::Health,
-        network::Plane::Wal => Plane::Wal,
-        network::Plane::Dns => Plane::Dns,
-        network::Plane::User => Plane::User,
-    });
-    OneOrMore(each.collect())
-}
-
-const fn process(process: world::Process) -> Process {
-    match process {
-        world::Process::Voter => Process::Voter,
-        world::Process::Agent => Process::Agent,
-        world::Process::Guard => Process::Guard,
-        world::Process::Postgres => Process::Postgres,
-        world::Process::Dns => Process::Dns,
-        world::Process::Site => Process::Site,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn only_what_is_needed_is_left() {
-        let deed = |place| Deed::Crash { process: world::Process::Voter, place };
+        let deed = |place| Deed::Crash { process: Process::Voter, place };
         let deeds: Vec<(At, Deed)> = (0..40).map(|at| (At(u64::from(at)), deed(at))).collect();
         let needed = [3_u8, 17, 31];
         let fails = |left: &[(At, Deed)]| {

@@ -31,7 +31,7 @@ use crate::queue::Queue;
 use crate::voter::{self, Common, Voter};
 
 pub use clients::Workload;
-pub use deeds::{Deed, Process};
+pub use deeds::Deed;
 pub use hosts::Crash;
 pub use operators::AskId;
 pub(crate) use parts::{Ask, Body, Client, Machine, NameServer};

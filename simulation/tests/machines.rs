@@ -1,8 +1,9 @@
 //! Machines with PostgreSQL in the simulated world: they come back, whatever happened to them.
 
+use scenarios::script::place::Process;
 use simulation::host::{Host, HostFault, Part};
 use simulation::presets::Preset;
-use simulation::world::{Deed, Options, Process, World};
+use simulation::world::{Deed, Options, World};
 use std::time::Duration;
 
 fn world(seed: u64) -> World {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use scenarios::script::place::Process;
 use simulation::presets::Preset;
-use simulation::world::{Deed, Options, Process, World};
+use simulation::world::{Deed, Options, World};
 
 fn world(seed: u64) -> World {
     let options = Options { talkative: true, ..Options::default() };

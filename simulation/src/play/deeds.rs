@@ -6,14 +6,14 @@ use failover::cluster::Cluster;
 use failover::ids::{ServiceId, VoterId};
 use failover::topology::ServiceSpec;
 use failover::{Lsn, Request};
+use scenarios::script::Verb;
 use scenarios::script::place::{Place, Places, Planes, Process};
 use scenarios::script::verb::{Ask, Harm, Heal, Impostor, Request as Wish, Target};
-use scenarios::script::{Plane, Verb};
 
 use crate::clock::At;
 use crate::host::{HostFault, Peer};
-use crate::network::{self, Link};
-use crate::world::{self, Deed, World};
+use crate::network::Link;
+use crate::world::{Deed, World};
 
 /// A local session commits this often.
 const SESSION: Duration = Duration::from_millis(500);
@@ -99,28 +99,6 @@ pub(crate) fn leader(world: &World) -> Option<u8> {
     leading.max().map(|(_, place)| place)
 }
 
-fn planes(planes: &Planes) -> Vec<network::Plane> {
-    let each = planes.iter().map(|plane| match plane {
-        Plane::Raft => network::Plane::Raft,
-        Plane::Health => network::Plane::Health,
-        Plane::Wal => network::Plane::Wal,
-        Plane::Dns => network::Plane::Dns,
-        Plane::User => network::Plane::User,
-    });
-    each.collect()
-}
-
-fn process(process: Process) -> world::Process {
-    match process {
-        Process::Voter => world::Process::Voter,
-        Process::Agent => world::Process::Agent,
-        Process::Guard => world::Process::Guard,
-        Process::Postgres => world::Process::Postgres,
-        Process::Dns => world::Process::Dns,
-        Process::Site => world::Process::Site,
-    }
-}
-
 /// What a verb does now, in this order, each after its delay. `Err`: the simulated world cannot
 /// do it. Expectations and requests are not deeds.
 pub(crate) fn of(
@@ -129,13 +107,13 @@ pub(crate) fn of(
     verb: &Verb,
 ) -> Result<Vec<(Duration, Deed)>, String> {
     let now = |deeds: Vec<Deed>| Ok(deeds.into_iter().map(|deed| (Duration::ZERO, deed)).collect());
-    let on = |it: &Target, deed: fn(world::Process, u8) -> Deed| now(each(world, parts, it, deed));
+    let on = |it: &Target, deed: fn(Process, u8) -> Deed| now(each(world, parts, it, deed));
     match verb {
         Verb::Cut(it) => now(pairs(world, parts, &it.from, &it.to, true)
-            .map(|(from, to)| Deed::Cut { planes: planes(&it.planes), from, to })
+            .map(|(from, to)| Deed::Cut { planes: it.planes.0.clone(), from, to })
             .collect()),
         Verb::CutOneWay(it) => now(pairs(world, parts, &it.from, &it.to, false)
-            .map(|(from, to)| Deed::Cut { planes: planes(&it.planes), from, to })
+            .map(|(from, to)| Deed::Cut { planes: it.planes.0.clone(), from, to })
             .collect()),
         Verb::Heal(it) => now(heal(world, parts, it)),
         Verb::Lose(it) => {
@@ -251,7 +229,7 @@ fn in_machines(world: &World, parts: &Parts, verb: &Verb) -> Result<Vec<(Duratio
 fn heal(world: &World, parts: &Parts, it: &Heal) -> Vec<Deed> {
     match (&it.from, &it.to) {
         (Some(from), Some(to)) => pairs(world, parts, from, to, true)
-            .map(|(from, to)| Deed::Mend { planes: planes(&it.planes), from, to })
+            .map(|(from, to)| Deed::Mend { planes: it.planes.0.clone(), from, to })
             .collect(),
         _ => vec![Deed::MendAll],
     }
@@ -264,7 +242,7 @@ fn worsen(
     how: Link,
 ) -> Vec<Deed> {
     pairs(world, parts, from, to, true)
-        .map(|(from, to)| Deed::Worsen { planes: planes(on), from, to, how })
+        .map(|(from, to)| Deed::Worsen { planes: on.0.clone(), from, to, how })
         .collect()
 }
 
@@ -301,11 +279,11 @@ fn each(
     world: &World,
     parts: &Parts,
     target: &Target,
-    deed: impl Fn(world::Process, u8) -> Deed,
+    deed: impl Fn(Process, u8) -> Deed,
 ) -> Vec<Deed> {
     let places = places(world, parts, &target.site, None);
     let all = target.process.iter().flat_map(|one| places.iter().map(move |place| (*one, *place)));
-    all.map(|(one, place)| deed(process(one), place)).collect()
+    all.map(|(one, place)| deed(one, place)).collect()
 }
 
 fn pairs(

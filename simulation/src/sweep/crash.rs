@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use failover::Request;
 use failover::ids::ServiceId;
+use scenarios::script::place::Process;
 use scenarios::script::setting::Shape;
 
 use super::{Swept, WHOLE, cluster, ended, unhealed};
 use crate::clock::At;
 use crate::play::{SettingError, stand};
-use crate::world::{Crash, Deed, Process, World};
+use crate::world::{Crash, Deed, World};
 
 /// A change in the middle of which processes die.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use scenarios::script::place::Process;
 use scenarios::script::setting::Shape;
 use serde::Deserialize;
 
@@ -12,7 +13,7 @@ use super::{Swept, WHOLE, cluster, ended, unhealed};
 use crate::clock::At;
 use crate::network::Plane;
 use crate::play::{SettingError, stand};
-use crate::world::{Deed, Process, World};
+use crate::world::{Deed, World};
 
 /// What must come of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

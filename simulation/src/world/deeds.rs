@@ -4,29 +4,13 @@ use std::time::Duration;
 
 use failover::Request;
 use failover::ids::VoterId;
+use scenarios::script::place::Process;
 
 use super::{Event, World};
 use crate::clock::{At, TRUE_RATE};
 use crate::host::{HostFault, Part};
 use crate::network::{Link, Plane};
 use crate::voter::Voter;
-
-/// What runs at a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Process {
-    /// The voter.
-    Voter,
-    /// The agents.
-    Agent,
-    /// The guards.
-    Guard,
-    /// The instances.
-    Postgres,
-    /// The name server.
-    Dns,
-    /// Everything: the machines.
-    Site,
-}
 
 /// Something done to the world.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,11 +7,11 @@ use failover::report::Port;
 use failover::{Answer, Assignment};
 use orchestrator::replica;
 
-use super::deeds::Process;
 use super::parts::{Body, Door, Looker, Machine};
 use super::{Event, World, voter_address};
 use crate::host::{Fact, Host, HostFault, Input, Output, Peer, Setup};
 use crate::network::Plane;
+use scenarios::script::place::Process;
 
 /// After this long a port that says nothing is silent.
 const KNOCK: u64 = 500_000;
