@@ -1,9 +1,10 @@
 # A menu. Everything a target does stands in cargo, in baton-lab or in scripts/.
 .DEFAULT_GOAL := help
 .PHONY: help setup build check fmt lint test demo up down bench bench-idle swarm sweep live mutants \
-	fuzz deny doc ci
+	fuzz deny doc ci programs ci-swarm
 LAB := target/release/baton-lab
-SIM := target/release/baton-sim
+# The simulated world is built as the tests are: optimised where it counts, arithmetic checked.
+SIM := target/debug/baton-sim
 
 help: ## this menu
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,9 +25,11 @@ lint: ## formatting and lints, nothing tolerated
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 
-test: setup ## everything that must pass, but the long runs
-	@cargo build --workspace --bins
+test: setup programs ## everything that must pass, but the long runs
 	@cargo test --workspace
+
+programs:
+	@cargo build --workspace --bins
 
 demo: build ## lose a site, get it back, hand the service back
 	@$(LAB) demo
@@ -43,20 +46,21 @@ bench: build ## every fault ten times: medians, phases, lost writes (RUNS=10 PRO
 bench-idle: build ## what the daemons cost while nothing happens
 	@$(LAB) bench-idle
 
-swarm: ## random disasters in the simulated world (SEEDS=10000 FROM=0)
-	@cargo build --release -p simulation
-	@$(SIM) swarm --seeds $(or $(SEEDS),10000) --from $(or $(FROM),0)
+swarm: ## random disasters in the simulated world, as fast as it goes (SEEDS=10000 FROM=0)
+	@cargo build --profile swarm -p simulation
+	@target/swarm/baton-sim swarm --seeds $(or $(SEEDS),10000) --from $(or $(FROM),0)
 
-sweep: ## every process killed at every step; every way to cut three sites
-	@cargo build --release -p simulation
+ci-swarm: programs
+	@$(SIM) swarm --seeds 10000
+
+sweep: programs ## every process killed at every step; every way to cut three sites
 	@$(SIM) sweep crash
 	@$(SIM) sweep partition
 
 live: build ## the catalogue on real PostgreSQL, as root (NAME=SC-01 RUNS=1)
 	@$(LAB) live $(NAME) --runs $(or $(RUNS),1)
 
-mutants: ## planted bugs: each must be caught (ONLY=name)
-	@cargo build --release -p simulation
+mutants: programs ## planted bugs: each must be caught (ONLY=name)
 	@$(SIM) mutants $(if $(ONLY),--only $(ONLY))
 
 fuzz: ## every decoder of outside bytes (SECONDS=90 TARGET=)
@@ -68,4 +72,4 @@ deny: setup ## licences, bans, sources and known vulnerabilities of the dependen
 doc: ## the documentation of the source
 	@cargo doc --workspace --no-deps --document-private-items
 
-ci: lint deny test ## exactly what CI runs
+ci: lint deny test ci-swarm fuzz ## exactly what CI runs

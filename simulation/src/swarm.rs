@@ -81,7 +81,7 @@ impl fmt::Display for Swarm {
 }
 
 /// Runs seeds `from..from + count` on `jobs` threads; `first`: ends at the first violation;
-/// `within`: ends when this much time has passed here.
+/// `within`: ends when this much time has passed here; `each`: is told of every seed as it ends.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "how long the runs take is no part of any run")]
 pub fn run(
@@ -91,6 +91,7 @@ pub fn run(
     first: bool,
     within: Option<Duration>,
     options: &Options,
+    each: impl Fn(&SeedReport) + Sync,
 ) -> Swarm {
     let began = Instant::now();
     let next = AtomicU64::new(from);
@@ -108,6 +109,7 @@ pub fn run(
                         break;
                     }
                     let report = run_seed(seed, options);
+                    each(&report);
                     if first && report.violation.is_some() {
                         enough.store(true, Ordering::Relaxed);
                     }

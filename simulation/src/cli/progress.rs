@@ -43,6 +43,11 @@ impl Progress {
         let _ = out.flush();
     }
 
+    /// Something that cannot wait for the end.
+    pub(crate) fn say(&self, text: &str) {
+        eprintln!("{}{text}", if self.on_terminal { "\r\x1b[K" } else { "" });
+    }
+
     /// Since it began.
     pub(crate) fn elapsed(&self) -> Duration {
         now().duration_since(self.began)
