@@ -5,7 +5,11 @@ use crate::ids::{Epoch, InstanceId, NameServerId, ServiceId, SiteId, TransitionI
 use crate::report::{Knock, NameServerAnswer, Observation, Report};
 use crate::time::Moment;
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::time::Duration;
+
+/// How many ended runs of an agent are remembered.
+const RUNS: usize = 8;
 
 /// A leader's evidence, each datum with the instant it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,21 @@ pub struct Heard {
     pub at: Moment,
     /// What it says.
     pub report: Report,
+    /// The agent's runs before this one, the newest last: what is still on its way from them, held
+    /// up by a voter that was stopped, says nothing of the present.
+    pub ended: Vec<u64>,
+}
+
+impl Heard {
+    /// Whether a report is newer than this one: a later one of its run, or of a run that this one
+    /// knows nothing of.
+    fn is_outdated_by(&self, report: &Report) -> bool {
+        if self.report.run == report.run {
+            self.report.sequence < report.sequence
+        } else {
+            !self.ended.contains(&report.run)
+        }
+    }
 }
 
 impl View {
@@ -57,13 +76,19 @@ impl View {
         }
     }
 
-    /// Takes in a report. One that is older than the newest of the same run is dropped.
+    /// Takes in a report. One that is older than the newest of the same run, or of a run that has
+    /// ended, is dropped.
     pub fn hear(&mut self, cluster: &Cluster, report: Report, now: Moment) {
-        let newer = self.reports.get(&report.instance).is_none_or(|heard| {
-            heard.report.run != report.run || heard.report.sequence < report.sequence
-        });
-        if !newer {
+        let known = self.reports.get(&report.instance);
+        if known.is_some_and(|heard| !heard.is_outdated_by(&report)) {
             return;
+        }
+        let mut ended = known.map(|heard| heard.ended.clone()).unwrap_or_default();
+        if let Some(before) = known.map(|heard| heard.report.run).filter(|run| *run != report.run) {
+            ended.push(before);
+            if ended.len() > RUNS {
+                ended.remove(0);
+            }
         }
         let id = report.instance.clone();
         self.track_streams(cluster, &report, now);
@@ -75,7 +100,7 @@ impl View {
         if let Some(knock) = report.knock.clone() {
             self.knock(knock, now);
         }
-        self.reports.insert(id, Heard { at: now, report });
+        self.reports.insert(id, Heard { at: now, report, ended });
     }
 
     /// Takes in what a voter saw itself.

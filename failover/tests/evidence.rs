@@ -82,6 +82,26 @@ fn i26_its_own_agent_says_that_it_died() {
     assert!(now.fails_over());
 }
 
+/// I-26: a report of the agent's run before, held up by a voter that was stopped, is no news.
+#[test]
+fn i26_a_report_of_a_run_that_has_ended_is_no_news() {
+    let mut now = Situation::new();
+    let restarted = |report: &mut failover::report::Report| report.run = 2;
+    now.pass(100);
+    now.hear("a", restarted);
+    now.hear("a", |report| {
+        report.sequence = 900;
+        report.server = Server::Down(Down::Crashed);
+    });
+    assert!(!now.fails_over(), "it died in the life before");
+    now.pass(100);
+    now.hear("a", |report| {
+        restarted(report);
+        report.server = Server::Down(Down::Crashed);
+    });
+    assert!(now.fails_over(), "and again in this one");
+}
+
 /// I-19, I-24: a new leader has no evidence, and takes nobody's silence before its own time.
 #[test]
 fn i19_a_new_leader_starts_deaf() {
