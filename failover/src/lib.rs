@@ -16,6 +16,7 @@ pub mod fitness;
 pub mod ids;
 pub mod lease;
 pub mod lost;
+mod news;
 pub mod policy;
 pub mod position;
 pub mod quorum;

@@ -77,12 +77,13 @@ impl View {
     }
 
     /// Takes in a report. One that is older than the newest of the same run, or of a run that has
-    /// ended, is dropped.
-    pub fn hear(&mut self, cluster: &Cluster, report: Report, now: Moment) {
+    /// ended, is dropped. `true`: it says something that the one before did not.
+    pub fn hear(&mut self, cluster: &Cluster, report: Report, now: Moment) -> bool {
         let known = self.reports.get(&report.instance);
         if known.is_some_and(|heard| !heard.is_outdated_by(&report)) {
-            return;
+            return false;
         }
+        let news = known.is_none_or(|heard| report.is_news_after(&heard.report));
         let mut ended = known.map(|heard| heard.ended.clone()).unwrap_or_default();
         if let Some(before) = known.map(|heard| heard.report.run).filter(|run| *run != report.run) {
             ended.push(before);
@@ -101,6 +102,7 @@ impl View {
             self.knock(knock, now);
         }
         self.reports.insert(id, Heard { at: now, report, ended });
+        news
     }
 
     /// Takes in what a voter saw itself.

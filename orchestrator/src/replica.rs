@@ -138,9 +138,11 @@ impl Replica {
         }
         match &input {
             Input::Tick => self.due.add(Due::Old),
-            Input::Report { report, .. } => self.due.add(Due::One(report.service.clone())),
             Input::Observed(_) | Input::Request { .. } => self.due = Due::All,
-            Input::Peer { .. } | Input::Unreachable(_) | Input::Query { .. } => {}
+            Input::Report { .. }
+            | Input::Peer { .. }
+            | Input::Unreachable(_)
+            | Input::Query { .. } => {}
         }
         match input {
             Input::Tick => self.tick(),

@@ -6,6 +6,7 @@ use failover::ids::{InstanceId, ServiceId};
 use failover::report::{Answer, Observation, Port, Report};
 use failover::{assignment, lease};
 
+use super::leading::Due;
 use super::{Output, Replica, Reply, Token};
 
 /// The same instance is looked at on somebody's word at most this often.
@@ -38,7 +39,13 @@ impl Replica {
         let primary = service.primary.clone();
         let lost_stream = report.receiver.as_ref().filter(|receiver| !receiver.streaming);
         let broken = lost_stream.map(|receiver| receiver.upstream.clone());
-        lead.view.hear(&self.cluster, report, now);
+        let busy = service.transition.is_some();
+        let id = report.service.clone();
+        // In the middle of a change every place counts; otherwise what is no news can wait for
+        // the next tick.
+        if lead.view.hear(&self.cluster, report, now) || busy {
+            self.due.add(Due::One(id));
+        }
         if broken.is_some() && broken == primary {
             self.look(broken);
         }
