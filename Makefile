@@ -1,7 +1,7 @@
 # A menu. Everything a target does stands in cargo, in baton-lab or in scripts/.
 .DEFAULT_GOAL := help
 .PHONY: help setup build check fmt lint test demo up down bench bench-idle swarm sweep live mutants \
-	fuzz deny doc ci programs ci-swarm
+	fuzz deny doc ci programs ci-swarm profile
 LAB := target/release/baton-lab
 # The simulated world is built as the tests are: optimised where it counts, arithmetic checked.
 SIM := target/debug/baton-sim
@@ -49,6 +49,9 @@ bench-idle: build ## what the daemons cost while nothing happens
 swarm: ## random disasters in the simulated world, as fast as it goes (SEEDS=10000 FROM=0)
 	@cargo build --profile swarm -p simulation
 	@target/swarm/baton-sim swarm --seeds $(or $(SEEDS),10000) --from $(or $(FROM),0)
+
+profile: programs ## where the simulated world's time goes (needs valgrind)
+	@bash scripts/profile
 
 ci-swarm: programs
 	@$(SIM) swarm --seeds 10000
