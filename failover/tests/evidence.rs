@@ -4,11 +4,10 @@
 
 mod support;
 
-use failover::cluster::Hold;
+use failover::cluster::{Hold, Step, Transition, Trigger};
 use failover::event::ServiceChange;
 use failover::lease::Watchdog;
-use failover::report::Down;
-use failover::report::Server;
+use failover::report::{Down, Pledge, Server};
 use failover::{
     Epoch, Lsn, Moment, Request, Ruling, Timestamp, TransitionId, View, lease, rule_on,
 };
@@ -100,6 +99,36 @@ fn i26_a_report_of_a_run_that_has_ended_is_no_news() {
         report.server = Server::Down(Down::Crashed);
     });
     assert!(now.fails_over(), "and again in this one");
+}
+
+/// I-26: an empty machine in its place is no restart. It reports, so nothing is ever silent, and
+/// waiting for `suspect_after` of silence would be waiting for ever.
+#[test]
+fn i26_a_primary_whose_machine_came_back_empty_is_replaced() {
+    let mut now = Situation::new();
+    let empty = |report: &mut failover::report::Report| {
+        report.run = 2;
+        report.pledge = Pledge::default();
+        report.server = Server::Absent;
+        report.system_identifier = None;
+        report.streams = Vec::new();
+        report.proof = None;
+        report.enforced = None;
+    };
+    now.pass(900);
+    now.hear("a", empty);
+    now.standbys(false);
+    assert!(now.fails_over(), "within suspect_after");
+    // One that was just chosen and has not accepted its epoch may well have no server yet.
+    let service = now.cluster.services.get_mut(&clinic()).unwrap();
+    service.transition = Some(Transition {
+        id: TransitionId(1),
+        trigger: Trigger::PrimaryLost,
+        from: Some(id("b")),
+        target: None,
+        step: Step::Promote,
+    });
+    assert!(!now.fails_over());
 }
 
 /// I-19, I-24: a new leader has no evidence, and takes nobody's silence before its own time.

@@ -28,6 +28,7 @@ mod start;
 mod turn;
 mod voters;
 mod waits;
+mod words;
 
 pub use interface::{
     Fact, HostFault, Input, Outcome, Output, Part, Peer, Process, Purpose, Records, Refusal,
@@ -123,7 +124,7 @@ impl Host {
             if matches!(input, Input::Boot) {
                 self.on = true;
                 self.clock.reboot(at);
-            } else if !matches!(input, Input::Fault(HostFault::Wipe)) {
+            } else if !matches!(&input, Input::Fault(fault) if fault.needs_no_power()) {
                 return;
             }
         }

@@ -5,6 +5,8 @@
 mod commits;
 mod facts;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

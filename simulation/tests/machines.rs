@@ -80,6 +80,27 @@ fn processes_that_are_stopped_go_on() {
     }
 }
 
+/// Seeds 42, 163, 300: a disk does not stay slow or full because it was put right in the dark.
+#[test]
+fn a_disk_that_was_put_right_without_power_is_right() {
+    let process = Process::Site;
+    let begin = |place| {
+        vec![
+            Deed::SlowDisk { process, place, by: Duration::from_secs(3) },
+            Deed::FillDisk { process, place },
+            Deed::Crash { process, place },
+        ]
+    };
+    let end = |place| {
+        vec![
+            Deed::SlowDisk { process, place, by: Duration::ZERO },
+            Deed::FreeDisk { process, place },
+            Deed::Start { process, place },
+        ]
+    };
+    after(51, "put right", begin, end);
+}
+
 #[test]
 fn a_destroyed_machine_is_copied_anew() {
     let crash = |place| vec![Deed::Destroy { process: Process::Site, place }];

@@ -4,7 +4,7 @@ use super::Host;
 use super::act::{Found, Next, Running, Tool};
 use super::disk::Data;
 use super::interface::{Fact, Output, Peer, Purpose, Wal};
-use super::log::{Log, Tree};
+use super::log::Log;
 use super::queue::Task;
 use super::turn::Turn;
 use failover::report::Severity;
@@ -234,11 +234,11 @@ impl Host {
             lsn: Lsn(u64::MAX),
         };
         // It led, and the primary does not know of that: whatever hides behind a timeline's number.
-        let from = fork(&tree, &data.log);
+        let from = tree.shares(data.log.tree(), data.log.end());
         let own = data.log.tree().timeline.max(data.checkpoint);
-        let unknown = data.marker.is_none_or(|end| end > from);
-        let led = self.disk.memory.led.is_some() && data.led;
-        let twin = led && (own == target.timeline || unknown);
+        let led = self.disk.memory.led.filter(|_| data.led);
+        let known = data.marker.filter(|(epoch, end)| led == Some(*epoch) && *end <= from);
+        let twin = led.is_some() && (own == target.timeline || known.is_none());
         if !twin && data.clean_end().is_some_and(|end| target.contains(&end)) {
             self.follows_again(turn);
             return Next::Done;
@@ -304,9 +304,4 @@ impl Host {
         }
         self.examine();
     }
-}
-
-/// Where a log leaves a history, as the two histories tell.
-fn fork(tree: &Tree, log: &Log) -> Lsn {
-    tree.left(log.tree().timeline).unwrap_or(log.end()).min(log.end())
 }

@@ -109,8 +109,8 @@ pub struct Data {
     pub overruled: Option<Arc<Setting>>,
     /// The control file says that it was a primary last.
     pub led: bool,
-    /// Where the marker of its own newest epoch ends.
-    pub marker: Option<Lsn>,
+    /// The newest marker of its own: of which epoch, and where it ends.
+    pub marker: Option<(Epoch, Lsn)>,
     /// A rewind has begun to write and has not ended.
     pub broken: bool,
 }

@@ -58,6 +58,35 @@ pub enum HostFault {
     Wipe,
 }
 
+impl HostFault {
+    /// It is about a disk or a clock, which are there while nothing runs.
+    #[must_use]
+    pub const fn needs_no_power(self) -> bool {
+        match self {
+            Self::SlowDisk(_)
+            | Self::FillDisk
+            | Self::DiskFreed
+            | Self::LoseFlushed(_)
+            | Self::ClockJump(_)
+            | Self::ClockRate(_)
+            | Self::Wipe => true,
+            Self::CrashAgent
+            | Self::CrashGuard
+            | Self::CrashPostgres
+            | Self::StartAgent
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::CancelWaits
+            | Self::EmptySetting
+            | Self::Impostor { .. }
+            | Self::StallCheckpointer(_)
+            | Self::LocalSession { .. }
+            | Self::LongQuery(_)
+            | Self::SlowReplay(_) => false,
+        }
+    }
+}
+
 /// Which processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {

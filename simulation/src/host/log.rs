@@ -69,6 +69,26 @@ impl Tree {
         }
     }
 
+    /// Up to where a log of `other` that ends at `end` is of this history too.
+    #[must_use]
+    pub fn shares(&self, other: &Self, end: Lsn) -> Lsn {
+        let path = |tree: &Self| {
+            let last = Switch { timeline: tree.timeline, at: Lsn(u64::MAX) };
+            tree.switches.iter().copied().chain([last]).collect::<Vec<Switch>>()
+        };
+        let mut shared = Lsn(0);
+        for (own, theirs) in path(self).iter().zip(&path(other)) {
+            if own.timeline != theirs.timeline {
+                break;
+            }
+            shared = own.at.min(theirs.at);
+            if own.at != theirs.at {
+                break;
+            }
+        }
+        shared.min(end)
+    }
+
     /// The branch that a promotion at `at` makes.
     #[must_use]
     pub fn branch(&self, at: Lsn, timeline: Timeline) -> Self {
@@ -249,5 +269,17 @@ mod tests {
         let newer = new.branch(Lsn(9), Timeline(3));
         assert!(newer.continues(&old, Lsn(5)) && newer.continues(&new, Lsn(9)));
         assert!(!newer.continues(&new, Lsn(10)));
+    }
+
+    /// Seed 103: promoted from one place, the second without having heard of the first.
+    #[test]
+    fn of_a_twin_a_history_has_what_was_there_before() {
+        let old = Tree::root().branch(Lsn(5), Timeline(4));
+        let (one, other) = (old.branch(Lsn(9), Timeline(5)), old.branch(Lsn(9), Timeline(6)));
+        assert_eq!(other.shares(&one, Lsn(20)), Lsn(9));
+        assert_eq!(other.shares(&old, Lsn(20)), Lsn(9), "it ran on where it had been left");
+        assert_eq!(other.shares(&old, Lsn(7)), Lsn(7));
+        assert_eq!(other.shares(&other, Lsn(20)), Lsn(20));
+        assert_eq!(old.branch(Lsn(8), Timeline(7)).shares(&one, Lsn(20)), Lsn(8));
     }
 }

@@ -51,7 +51,7 @@ impl Host {
         self.insert_own(turn, who, counts);
         let end = self.log_end();
         if let Some(data) = &mut self.disk.data {
-            data.marker = Some(end);
+            data.marker = Some((epoch, end));
         }
     }
 

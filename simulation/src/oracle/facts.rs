@@ -188,6 +188,8 @@ impl Oracle {
     fn proven(&mut self, host: usize, epoch: Epoch) -> Option<String> {
         let service = self.service_of[host];
         self.hosts[host].proven = Some(epoch);
+        // One that takes the next epoch itself is its primary from here on, without a restart.
+        self.hosts[host].writable_in = self.hosts[host].writable_in.max(Some(epoch));
         let proven = &mut self.services[service].proven;
         let newest = proven.last().copied();
         let news = proven.insert(epoch);

@@ -98,11 +98,11 @@ impl World {
         for (index, machine) in self.machines.iter().enumerate() {
             let (agent, postgres) = machine.host.ports();
             lines.push(format!(
-                "{}: power {}, agent {agent:?}, PostgreSQL {postgres:?}, pledge {:?}, writable {}",
+                "{}: power {}, agent {agent:?}, PostgreSQL {postgres:?}, pledge {:?}, {}",
                 self.instances[index],
                 machine.on,
                 machine.host.pledge(),
-                machine.host.is_writable()
+                machine.host.describe()
             ));
         }
         for voter in &self.voters {
