@@ -20,6 +20,7 @@ mod news;
 pub mod policy;
 pub mod position;
 pub mod quorum;
+pub mod rehearse;
 pub mod report;
 pub mod request;
 mod seal;
@@ -27,7 +28,6 @@ mod steady;
 pub mod time;
 pub mod topology;
 pub mod view;
-pub mod what_if;
 pub mod zone;
 
 pub use apply::apply;

@@ -10,13 +10,14 @@ use failover::cluster::Cluster;
 use failover::comply::{Action, Configured, Divergence, Local};
 use failover::event::{Change, Event, Stamp};
 use failover::position::{Position, Switch};
+use failover::rehearse::{Hypothesis, Voters, rehearse};
 use failover::report::{
     Down, Knock, NameServerAnswer, Observation, Pledge, Port, Proof, Receiver, Report, Server,
     Stream,
 };
 use failover::{
-    Answer, Epoch, Generation, Lsn, Moment, Revision, SystemIdentifier, Timeline, View, comply,
-    decide, lease, quorum, what_if, zone,
+    Answer, Epoch, Generation, Lsn, Moment, Revision, SystemIdentifier, Timeline, View, VoterId,
+    comply, decide, lease, quorum, zone,
 };
 
 use crate::draw::Draw;
@@ -50,10 +51,14 @@ impl Leader {
                 self.change(change, cause);
             }
         }
-        for index in 0..place::NAMES.len() {
-            let _outlook =
-                what_if::lose_site(&self.cluster, &self.view, &place::site(index), self.now);
-        }
+    }
+
+    /// What would follow, if: it stands, too.
+    fn rehearse(&self) {
+        let seats = [(VoterId(1), (None, true))].into();
+        let voters = Voters { leader: VoterId(1), seats };
+        let lost = Hypothesis::LoseSite(place::site(0));
+        let _told = rehearse(&self.cluster, &self.view, &voters, &lost, self.now);
     }
 
     fn change(&mut self, change: Change, cause: String) {
@@ -98,6 +103,7 @@ pub fn agent_report(bytes: &[u8]) {
         }
         leader.decide();
     }
+    leader.rehearse();
 }
 
 /// The same with reports drawn from the bytes: the law sees every mixture of instances that lag,
@@ -107,6 +113,7 @@ pub fn evidence(bytes: &[u8]) {
     let mut leader = Leader::new(draw.byte());
     for sequence in 0..INPUTS {
         if draw.is_over() {
+            leader.rehearse();
             return;
         }
         match draw.below(8) {

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use failover::cluster::Cluster;
-use failover::{Moment, View, assignment, decide, quorum, what_if, zone};
+use failover::rehearse::{Hypothesis, Voters, rehearse};
+use failover::{Moment, View, VoterId, assignment, decide, quorum, zone};
 use orchestrator::log::{Hard, Place, Saved};
 use orchestrator::message::{Entry, Snapshot};
 use orchestrator::storage::{first_snapshot, fits};
@@ -100,8 +101,11 @@ fn judge(cluster: &Cluster) {
                 failover::apply(&mut cluster.clone(), &event);
             }
         }
-        for site in cluster.topology.sites.keys() {
-            let _outlook = what_if::lose_site(cluster, &view, site, now);
+        let seats = [(VoterId(1), (None, true))].into();
+        let voters = Voters { leader: VoterId(1), seats };
+        if let Some(site) = cluster.topology.sites.keys().next() {
+            let lost = Hypothesis::LoseSite(site.clone());
+            let _told = rehearse(cluster, &view, &voters, &lost, now);
         }
     }
 }

@@ -13,6 +13,7 @@ use failover::ids::{
     TransitionId, VoterId,
 };
 use failover::position::Position;
+use failover::rehearse::Rehearsal;
 use failover::report::{Knock, NameServerAnswer, Note, Pledge, Server};
 use failover::topology::{Site, Topology};
 use failover::{Finding, Role, Timestamp};
@@ -223,8 +224,23 @@ pub struct SiteLoss {
     pub survivable: bool,
     /// In words: `goes on`, `fails over`, `waits`.
     pub outcome: String,
+    /// For how long commits would stand still, as far as the law decides it: how long machines
+    /// take is not in it. `None`: not at all, or for good.
+    #[serde(default)]
+    pub interrupted_ms: Option<u64>,
     /// Why.
     pub reasons: Vec<String>,
+}
+
+/// `GET /v1/what-if?hypothesis=…`: what would follow from a [`failover::rehearse::Hypothesis`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhatIf {
+    /// Revision the answer rests on.
+    pub revision: Revision,
+    /// What would happen, and how each service would stand.
+    pub rehearsal: Rehearsal,
+    /// Of what was asked for: the hash of the plan (see [`crate::plan`]).
+    pub plan: Option<String>,
 }
 
 /// `GET /v1/history`.

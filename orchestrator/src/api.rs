@@ -47,6 +47,7 @@ pub fn router(routes: Arc<Routes>) -> Router {
         .route("/v1/forward", post(forward))
         .route("/v1/status", get(status))
         .route("/v1/explain/{service}", get(explain))
+        .route("/v1/what-if", get(what_if))
         .route("/v1/history", get(history))
         .route("/v1/transitions", get(transitions))
         .route("/v1/transitions/{id}", get(transition))
@@ -338,6 +339,23 @@ async fn explain(
     Path(service): Path<String>,
 ) -> Answered {
     query(&routes, &peer, Query::Explain(name(&service)?)).await
+}
+
+#[derive(Deserialize)]
+struct WhatIfOf {
+    /// A [`failover::rehearse::Hypothesis`] as JSON.
+    hypothesis: String,
+}
+
+/// Only a leader has the evidence: nobody else answers.
+async fn what_if(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Parameters(WhatIfOf { hypothesis }): Parameters<WhatIfOf>,
+) -> Answered {
+    role(&peer, Kind::Operator, None)?;
+    let hypothesis = read(&peer, &Bytes::from(hypothesis))?;
+    answer(routes.ask(Question::Query(Query::WhatIf(hypothesis))).await)
 }
 
 #[derive(Deserialize)]

@@ -15,6 +15,7 @@ pub mod log;
 pub mod message;
 pub mod observe;
 pub mod peers;
+pub mod plan;
 pub mod probe;
 pub mod projection;
 pub mod raft_log;

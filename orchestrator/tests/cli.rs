@@ -98,6 +98,8 @@ fn a_cluster_that_is_down_is_unreachable_and_named() {
     for words in [
         &["status"][..],
         &["explain", "clinic"],
+        &["what-if", "lose", "arezzo"],
+        &["switchover", "clinic", "--reason", "test", "--dry-run", "--timeout", "500ms"],
         &["history"],
         &["report"],
         &["plan"],
@@ -194,6 +196,7 @@ fn the_help_names_every_verb_and_status() {
         "voters",
         "status",
         "explain",
+        "what-if",
         "history",
         "report",
         "dns",

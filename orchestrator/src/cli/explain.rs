@@ -35,7 +35,11 @@ fn text(answer: &Answer) -> String {
     let _ = writeln!(text, "\ncould we lose, now:");
     for loss in &answer.could_lose {
         let (word, mood) = if loss.survivable { ("yes", Mood::Good) } else { ("NO", Mood::Bad) };
-        let line = format!("  {:<20} {word:<4} {}", loss.site, loss.outcome);
+        let gap = loss.interrupted_ms.map(std::time::Duration::from_millis);
+        let gap = gap.map_or_else(String::new, |gap| {
+            format!(", commits stand still for {:.1} s and the machines' steps", gap.as_secs_f64())
+        });
+        let line = format!("  {:<20} {word:<4} {}{gap}", loss.site, loss.outcome);
         let _ = writeln!(text, "{}", tinted(&line, mood));
         for reason in &loss.reasons {
             let _ = writeln!(text, "  {:<26}{reason}", "");

@@ -20,6 +20,7 @@ mod status;
 mod switchover;
 mod verbs;
 mod voters;
+mod what_if;
 mod words;
 
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Apply(arguments) => apply::apply(&globals, &arguments).await,
         Verb::Status(arguments) => status::run(&globals, &arguments).await,
         Verb::Explain(arguments) => explain::run(&globals, &arguments).await,
+        Verb::WhatIf(arguments) => what_if::run(&globals, arguments).await,
         Verb::Switchover(arguments) => switchover::switchover(&globals, arguments).await,
         Verb::Failover(arguments) => switchover::failover(&globals, arguments).await,
         Verb::Hold(arguments) => hold::hold(&globals, arguments).await,

@@ -6,15 +6,26 @@ use crate::client::{Cluster, Failure};
 use crate::follow::follow;
 use crate::screen::{print, remark};
 use crate::verbs::{Failover, Globals, Switchover, Waiting};
+use crate::what_if;
 
 pub async fn switchover(globals: &Globals, arguments: Switchover) -> Result<u8, Failure> {
-    let Switchover { service, to, reason, waiting } = arguments;
-    ask(globals, Request::Switchover { service, to, reason }, &waiting).await
+    let Switchover { service, to, reason, dry_run, waiting } = arguments;
+    let request = Request::Switchover { service, to, reason };
+    if dry_run {
+        what_if::dry_run(globals, request).await
+    } else {
+        ask(globals, request, &waiting).await
+    }
 }
 
 pub async fn failover(globals: &Globals, arguments: Failover) -> Result<u8, Failure> {
-    let Failover { service, reason, waiting } = arguments;
-    ask(globals, Request::Failover { service, reason }, &waiting).await
+    let Failover { service, reason, dry_run, waiting } = arguments;
+    let request = Request::Failover { service, reason };
+    if dry_run {
+        what_if::dry_run(globals, request).await
+    } else {
+        ask(globals, request, &waiting).await
+    }
 }
 
 async fn ask(globals: &Globals, request: Request, waiting: &Waiting) -> Result<u8, Failure> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use failover::ids::{InstanceId, Lsn, ServiceId, VoterId};
+use failover::ids::{InstanceId, Lsn, ServiceId, SiteId, VoterId};
 
 use crate::screen::Output;
 
@@ -33,6 +33,7 @@ Set up:
 Look:
   status      Everything on one screen
   explain     Why a service does or does not fail over, and which sites could be lost now
+  what-if     What would follow from a loss, a cut or a freeze, decided on a copy
   history     What happened, newest last
   report      One change of primary: phases, positions, who was rejected and why
   dns         Ask every authoritative server and compare
@@ -120,6 +121,8 @@ pub enum Verb {
     Status(Status),
     /// Why a service does or does not fail over, and which sites could be lost now
     Explain(Explain),
+    /// What would follow from a loss, a cut or a freeze, decided on a copy
+    WhatIf(WhatIf),
     /// Move the primary, planned: nothing is lost, rolls back when it cannot be done
     Switchover(Switchover),
     /// Declare the primary lost and fail over now
@@ -210,6 +213,44 @@ pub struct Explain {
     pub service: ServiceId,
 }
 
+/// `baton what-if`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton what-if lose arezzo
+  baton what-if cut arezzo roubaix
+  baton what-if freeze arezzo-1 -o json
+
+The leader decides on a copy of its state, with instances that do at once what they are told. Nothing
+is changed. Times are those of the law; what machines take for their steps comes on top.
+Exit status 4: what was named does not exist.")]
+pub struct WhatIf {
+    #[command(subcommand)]
+    pub verb: WhatIfVerb,
+}
+
+/// What might happen.
+#[derive(Debug, Subcommand)]
+pub enum WhatIfVerb {
+    /// Everything at a site falls silent at once
+    Lose {
+        /// The site
+        site: SiteId,
+    },
+    /// Nothing passes between two sites any more
+    Cut {
+        /// One site
+        one: SiteId,
+        /// The other
+        other: SiteId,
+    },
+    /// An instance stops without ending: its agent and its PostgreSQL
+    Freeze {
+        /// The instance
+        instance: InstanceId,
+    },
+}
+
 /// How long to stay after a request.
 #[derive(Clone, Debug, Args)]
 pub struct Waiting {
@@ -227,8 +268,9 @@ pub struct Waiting {
 /// `baton switchover`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   baton switchover clinic --to roubaix-1 --reason \"kernel update in arezzo\"
+  baton switchover clinic --to roubaix-1 --reason \"kernel update\" --dry-run
 
 Ctrl-C ends the watching, never the switchover.")]
 pub struct Switchover {
@@ -240,6 +282,9 @@ pub struct Switchover {
     /// Why, for the record
     #[arg(long)]
     pub reason: String,
+    /// Only show what would happen, and the hash of that plan
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     pub waiting: Waiting,
 }
@@ -255,6 +300,9 @@ pub struct Failover {
     /// Why, for the record
     #[arg(long)]
     pub reason: String,
+    /// Only show what would happen, and the hash of that plan
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     pub waiting: Waiting,
 }

@@ -1,21 +1,24 @@
 //! What operators are told: the answers are made from the replicated state and, on a leader, from
 //! its evidence. A voter that does not lead says so, and leaves out what it cannot know (I-37).
 
-use failover::cluster::Service;
+use std::collections::VecDeque;
+
+use failover::cluster::{Cluster, Service};
 use failover::fitness::{Promise, zero_loss};
 use failover::ids::{InstanceId, ServiceId, VoterId};
 use failover::position::Position;
+use failover::rehearse::{Hypothesis, Rehearsal, Voters, rehearse};
 use failover::report::{Report, Server};
 use failover::topology::Instance;
-use failover::what_if::Prospect;
 use failover::{Moment, Role, View, assignment};
 use serde::Serialize;
 
 use super::{Query, Replica, Reply};
 use crate::answers::{
     AgedKnock, DeclaredTopology, Explain, History, InstanceStatus, NameServerStatus, ServiceStatus,
-    SiteLoss, Status, Transitions, VoterRef, VoterState, VoterStatus,
+    SiteLoss, Status, Transitions, VoterRef, VoterState, VoterStatus, WhatIf,
 };
+use crate::plan;
 
 /// A history answer holds at most this many entries.
 const HISTORY_LIMIT: usize = 2_000;
@@ -36,11 +39,28 @@ impl Replica {
                 Some(record) => found(record),
                 None => Reply::Unknown(format!("there is no transition {id}")),
             },
+            Query::WhatIf(hypothesis) => match self.rehearse(&self.cluster, hypothesis) {
+                Some(rehearsal) => found(&self.prospects(hypothesis, rehearsal)),
+                None => Reply::NoLeader,
+            },
             Query::Topology => found(&DeclaredTopology {
                 version: self.cluster.topology_version,
                 topology: self.cluster.topology.clone(),
             }),
         }
+    }
+
+    fn prospects(&self, hypothesis: &Hypothesis, rehearsal: Rehearsal) -> WhatIf {
+        let plan = match hypothesis {
+            Hypothesis::Ask(request) if rehearsal.refused.is_empty() => {
+                Some(plan::hash(&self.cluster, request, &rehearsal))
+            }
+            Hypothesis::Ask(_)
+            | Hypothesis::LoseSite(_)
+            | Hypothesis::Cut(..)
+            | Hypothesis::Freeze(_) => None,
+        };
+        WhatIf { revision: self.cluster.revision, rehearsal, plan }
     }
 
     fn history(&self, service: Option<&ServiceId>, limit: usize) -> History {
@@ -219,48 +239,45 @@ impl Replica {
     /// The seam to the law: what the loss of each site, now, would mean for one service. Only a
     /// leader has the evidence.
     fn could_lose(&self, id: &ServiceId) -> Vec<SiteLoss> {
-        let Some(lead) = &self.lead else { return Vec::new() };
+        // No service has a part in another's judgement.
+        let mut alone = Cluster { history: VecDeque::new(), ..self.cluster.clone() };
+        alone.services.retain(|other, _| other == id);
         let sites = self.cluster.topology.sites.keys();
         let losses = sites.filter_map(|site| {
-            let outlooks =
-                failover::what_if::lose_site(&self.cluster, &lead.view, site, self.clocks.now);
-            let outlook = outlooks.get(id)?;
-            let mut loss = SiteLoss {
-                site: site.clone(),
-                survivable: outlook.prospect != Prospect::Waits,
-                outcome: outcome(outlook.prospect).into(),
-                reasons: outlook.findings.iter().map(|finding| finding.text.clone()).collect(),
+            let told = self.rehearse(&alone, &Hypothesis::LoseSite(site.clone()))?;
+            let ending = told.endings.get(id)?;
+            let before = self.cluster.services.get(id).and_then(|s| s.primary.as_ref());
+            let outcome = match (ending.writes, ending.primary.as_ref() == before) {
+                (true, true) => "goes on",
+                (true, false) => "fails over",
+                (false, _) => "waits",
             };
-            self.count_voters(&mut loss);
-            Some(loss)
+            let majority = told.lines.iter().filter(|line| line.service.is_none());
+            let majority = majority.filter(|line| line.waits.is_some());
+            let findings = ending.findings.iter().map(|finding| finding.text.clone());
+            Some(SiteLoss {
+                site: site.clone(),
+                survivable: ending.writes,
+                outcome: outcome.into(),
+                interrupted_ms: ending.interrupted_ms,
+                reasons: majority.map(|line| line.text.clone()).chain(findings).collect(),
+            })
         });
         losses.collect()
     }
 
-    fn count_voters(&self, loss: &mut SiteLoss) {
-        let members = self.group_members();
-        let left = members
-            .iter()
-            .filter(|id| {
-                let elsewhere = self.voter(**id).is_some_and(|voter| voter.site != loss.site);
-                elsewhere && (**id == self.setup.id || self.heard.contains_key(id))
-            })
-            .count();
-        if left * 2 <= members.len() {
-            loss.survivable = false;
-            loss.reasons.push(format!(
-                "{left} of {} voters would be left: no majority, nothing could be decided",
-                members.len()
-            ));
-        }
-    }
-}
-
-const fn outcome(prospect: Prospect) -> &'static str {
-    match prospect {
-        Prospect::GoesOn => "goes on",
-        Prospect::FailsOver => "fails over",
-        Prospect::Waits => "waits",
+    /// What would follow, if: nothing where this voter does not lead.
+    fn rehearse(&self, cluster: &Cluster, hypothesis: &Hypothesis) -> Option<Rehearsal> {
+        let lead = self.lead.as_ref()?;
+        let now = self.clocks.now;
+        let lately = self.setup.election_timeout * 2;
+        let heard = |id: VoterId| self.heard.get(&id).is_some_and(|at| now.since(*at) < lately);
+        let seats = self.group_members().into_iter().map(|id| {
+            let site = self.voter(id).map(|voter| voter.site.clone());
+            (id, (site, id == self.setup.id || heard(id)))
+        });
+        let voters = Voters { leader: self.setup.id, seats: seats.collect() };
+        Some(rehearse(cluster, &lead.view, &voters, hypothesis, now))
     }
 }
 

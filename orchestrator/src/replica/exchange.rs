@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use failover::cluster::Voter;
 use failover::ids::{InstanceId, Revision, ServiceId, TransitionId, VoterId};
+use failover::rehearse::Hypothesis;
 use failover::report::{Answer, Observation, Report};
 use failover::{Finding, Moment, Request, Timestamp};
 
@@ -86,6 +87,8 @@ pub enum Query {
     Transition(TransitionId),
     /// What is declared.
     Topology,
+    /// What would follow, if.
+    WhatIf(Box<Hypothesis>),
 }
 
 /// The answer to a question.

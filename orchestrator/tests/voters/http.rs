@@ -9,7 +9,7 @@ use std::time::Duration;
 use failover::ids::Revision;
 use failover::zone::Zone;
 use failover::{Answer, Assignment, Request};
-use orchestrator::answers::{Accepted, DeclaredTopology, History, Status, VoterState};
+use orchestrator::answers::{Accepted, DeclaredTopology, History, Status, VoterState, WhatIf};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -214,6 +214,7 @@ async fn i32_each_certificate_asks_for_its_own_only() {
         (&agent, "/v1/status"),
         (&dns, "/v1/history"),
         (&voter, "/v1/topology"),
+        (&agent, "/v1/what-if?hypothesis=x"),
         (&operator, "/v1/assignment/s1-1"),
         (&agent, "/v1/assignment/s2-1"),
         (&dns, "/v1/assignment/s1-1"),
@@ -238,6 +239,26 @@ async fn i32_each_certificate_asks_for_its_own_only() {
     let other = absent(2, 1);
     assert_eq!(code(agent.post::<_, Any>("/v1/report", &other, SOON).await), 403);
     assert!(group.log(0).contains("refused"), "{}", group.log(0));
+}
+
+/// Asked of a voter that does not lead, answered by the one that does; garbage is told.
+#[tokio::test]
+async fn what_would_follow_is_answered_through_any_voter() {
+    let group = Group::start();
+    let operator = group.client(0, "operator", "alice");
+    group.elected(&operator).await;
+    declare(&group, &operator).await;
+    for voter in 0..3 {
+        let operator = group.client(voter, "operator", "alice");
+        let lost = "/v1/what-if?hypothesis=%7B%22lose-site%22%3A%22s1%22%7D";
+        let told: WhatIf = get(&operator, lost).await.expect("there is a leader");
+        assert!(told.rehearsal.refused.is_empty() && told.plan.is_none(), "{told:?}");
+        assert!(told.rehearsal.endings.values().all(|ending| !ending.writes), "{told:?}");
+        let nobody = "/v1/what-if?hypothesis=%7B%22lose-site%22%3A%22x%22%7D";
+        let told: WhatIf = get(&operator, nobody).await.expect("there is a leader");
+        assert!(told.rehearsal.refused.iter().any(|finding| finding.check == "site"));
+        assert_eq!(code(get::<Any>(&operator, "/v1/what-if?hypothesis=%7B").await), 400);
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ impl Host {
         let mut words = Vec::new();
         if let Some(agent) = &self.agent {
             let running = agent.beat.running.as_ref();
-            let (action, step) = running.map_or(("", 0), |r| (super::beat::name(&r.action), r.step));
+            let (action, step) =
+                running.map_or(("", 0), |r| (super::beat::name(&r.action), r.step));
             let role = agent.assignment.as_ref().map(|known| (known.epoch, &known.role));
             words.push(format!("agent at {action:?} step {step} for {role:?}"));
             words.push(format!("sees {:?}", self.server_seen(agent)));

@@ -1,0 +1,399 @@
+//! What would follow, if …: the law itself, on a copy of the live state, against instances that do
+//! what they are told.
+//!
+//! Nothing here judges. Time is counted up in ticks; at each, whoever is still reached reports what
+//! follows from its last real report and from its assignment, [`crate::decide`] says what happens,
+//! and [`crate::apply`] lets it happen. Decisions, their causes and what is waited for are therefore
+//! those of the real thing; only how long a machine takes for a step is not known here, and counts
+//! as one tick.
+
+mod hypothesis;
+mod puppet;
+
+use crate::apply::apply;
+use crate::cluster::{Cluster, Service};
+use crate::decide::{Finding, decide_one};
+use crate::event::{Change, Event, Stamp};
+use crate::ids::{InstanceId, NameServerId, ServiceId, SiteId};
+use crate::report::{NameServerAnswer, Observation, Severity};
+use crate::request::{Ruling, rule_on};
+use crate::time::{Moment, Timestamp, millis};
+use crate::view::View;
+use crate::zone::{Data, zone};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+use hypothesis::unknown;
+use puppet::Puppet;
+use serde::{Deserialize, Serialize};
+
+pub use hypothesis::{Hypothesis, Voters};
+
+/// How finely time is counted.
+const TICK: Duration = Duration::from_millis(100);
+/// Longer is not looked ahead.
+const HORIZON: Duration = Duration::from_mins(2);
+
+/// What would follow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsal {
+    /// In order.
+    pub lines: Vec<Line>,
+    /// How each service would stand at the end.
+    pub endings: BTreeMap<ServiceId, Ending>,
+    /// Why nothing would happen at all; empty where something may.
+    pub refused: Vec<Finding>,
+}
+
+/// Something that would happen, or be waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// How long after the beginning.
+    pub after_ms: u64,
+    /// To which service.
+    pub service: Option<ServiceId>,
+    /// What; a change of state, unless `waits` is set.
+    pub text: String,
+    /// Something stands in the way: the condition's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+}
+
+/// How a service would stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// Its primary.
+    pub primary: Option<InstanceId>,
+    /// Whether its commits go on.
+    pub writes: bool,
+    /// For how long they would not have; `None`: without interruption, or for good.
+    pub interrupted_ms: Option<u64>,
+    /// What still stands in the way.
+    pub findings: Vec<Finding>,
+}
+
+/// What would follow from `hypothesis` if it came true now.
+#[must_use]
+pub fn rehearse(
+    cluster: &Cluster,
+    view: &View,
+    voters: &Voters,
+    hypothesis: &Hypothesis,
+    now: Moment,
+) -> Rehearsal {
+    if let Some(finding) = unknown(cluster, hypothesis) {
+        let refused = vec![finding];
+        return Rehearsal { lines: vec![], endings: BTreeMap::new(), refused };
+    }
+    let mut stage = Stage::new(cluster, view, voters, hypothesis, now);
+    if let Hypothesis::Ask(request) = hypothesis {
+        match rule_on(cluster, view, request, ("baton", Timestamp(0)), now) {
+            Ruling::Refused(findings) => {
+                let refused = findings;
+                return Rehearsal { lines: vec![], endings: BTreeMap::new(), refused };
+            }
+            Ruling::Granted { change, cause } => stage.happens(*change, cause),
+        }
+    }
+    stage.play();
+    stage.end()
+}
+
+/// What a decision rests on; the past is long, and nothing is judged by it.
+fn bare(cluster: &Cluster) -> Cluster {
+    let last = cluster.transitions.last_key_value();
+    Cluster {
+        revision: cluster.revision,
+        topology_version: cluster.topology_version,
+        topology: cluster.topology.clone(),
+        services: cluster.services.clone(),
+        zone_version: cluster.zone_version,
+        voters: cluster.voters.clone(),
+        transitions: last.map(|(id, record)| (*id, record.clone())).into_iter().collect(),
+        history: VecDeque::new(),
+    }
+}
+
+/// The copy, and what is true in it.
+struct Stage<'a> {
+    cluster: Cluster,
+    view: View,
+    voters: &'a Voters,
+    hypothesis: &'a Hypothesis,
+    began: Moment,
+    now: Moment,
+    /// Until a new leader is elected nobody decides.
+    leads_at: Moment,
+    /// A majority of voters is left.
+    decides: bool,
+    puppets: BTreeMap<InstanceId, Puppet>,
+    lines: Vec<Line>,
+    waits: BTreeMap<ServiceId, Option<String>>,
+    stopped: BTreeMap<ServiceId, Moment>,
+    resumed: BTreeMap<ServiceId, Moment>,
+}
+
+impl<'a> Stage<'a> {
+    fn new(
+        cluster: &Cluster,
+        view: &View,
+        voters: &'a Voters,
+        hypothesis: &'a Hypothesis,
+        now: Moment,
+    ) -> Self {
+        let lost = match hypothesis {
+            Hypothesis::LoseSite(site) => Some(site),
+            Hypothesis::Cut(..) | Hypothesis::Freeze(_) | Hypothesis::Ask(_) => None,
+        };
+        let (decides, leads) = voters.are_left(lost);
+        let election = cluster.topology.timing.election_timeout * 2;
+        let puppets = puppet::all(cluster, view, now);
+        Self {
+            cluster: bare(cluster),
+            view: view.clone(),
+            hypothesis,
+            began: now,
+            now,
+            leads_at: if leads { now } else { now.after(election) },
+            decides,
+            voters,
+            puppets,
+            lines: Vec::new(),
+            waits: BTreeMap::new(),
+            stopped: BTreeMap::new(),
+            resumed: BTreeMap::new(),
+        }
+    }
+
+    fn play(&mut self) {
+        if !self.decides {
+            let text = String::from("no majority of voters is left: nothing is decided any more");
+            self.lines.push(Line {
+                after_ms: 0,
+                service: None,
+                text,
+                waits: Some(String::from("voters")),
+            });
+        }
+        let timing = &self.cluster.topology.timing;
+        let quiet = timing.suspect_after * 3 + timing.heartbeat * 2;
+        let mut last = self.now;
+        while self.now.since(self.began) < HORIZON && self.now.since(last) < quiet {
+            self.now = self.now.after(TICK);
+            if self.tick() {
+                last = self.now;
+            }
+        }
+    }
+
+    /// `true`: something happened.
+    fn tick(&mut self) -> bool {
+        self.instances_act();
+        self.note_writes();
+        if !self.decides || self.now < self.leads_at {
+            return false;
+        }
+        if self.leads_at > self.began && self.now.since(self.leads_at) < TICK {
+            self.view = View::new(self.now);
+            self.says(None, String::from("another voter is elected, and begins without evidence"));
+        }
+        self.everybody_reports();
+        self.name_servers_answer();
+        self.view.follow(&self.cluster, self.now);
+        let services: Vec<ServiceId> = self.cluster.services.keys().cloned().collect();
+        let mut happened = false;
+        for id in services {
+            let verdict = decide_one(&self.cluster, &id, &self.view, self.now).unwrap_or_default();
+            match verdict.change {
+                Some((change, cause)) => {
+                    self.happens(change, cause);
+                    happened = true;
+                }
+                None => self.waits_for(id, &verdict.findings),
+            }
+        }
+        happened
+    }
+
+    fn happens(&mut self, change: Change, cause: String) {
+        let stamp = Stamp { monotonic_us: self.now.0, ..Stamp::default() };
+        let event = Event { stamp, by: String::from("baton"), cause, change };
+        let before = self.cluster.revision;
+        apply(&mut self.cluster, &event);
+        let newest = self.cluster.history.back().filter(|_| self.cluster.revision != before);
+        if let Some((service, text)) = newest.map(|entry| (entry.service.clone(), &entry.text)) {
+            let text = text.clone();
+            self.says(service, text);
+        }
+    }
+
+    fn says(&mut self, service: Option<ServiceId>, text: String) {
+        let after_ms = millis(self.now.since(self.began));
+        self.lines.push(Line { after_ms, service, text, waits: None });
+    }
+
+    /// What stands in the way is said once, when it begins to.
+    fn waits_for(&mut self, id: ServiceId, findings: &[Finding]) {
+        let first = findings.iter().find(|finding| finding.severity == Severity::Blocks);
+        let check = first.map(|finding| finding.check.clone());
+        let before = self.waits.insert(id.clone(), check.clone()).flatten();
+        if let Some(finding) = first
+            && before != check
+        {
+            let after_ms = millis(self.now.since(self.began));
+            let text = finding.text.clone();
+            self.lines.push(Line { after_ms, service: Some(id), text, waits: check });
+        }
+    }
+
+    fn is_lost(&self, service: &Service, id: &InstanceId) -> bool {
+        match self.hypothesis {
+            Hypothesis::LoseSite(site) => service.site_of(id) == Some(site),
+            Hypothesis::Freeze(frozen) => frozen == id,
+            Hypothesis::Cut(..) | Hypothesis::Ask(_) => false,
+        }
+    }
+
+    fn are_apart(&self, one: Option<&SiteId>, other: Option<&SiteId>) -> bool {
+        match self.hypothesis {
+            Hypothesis::Cut(a, b) => {
+                let (a, b) = (Some(a), Some(b));
+                (one, other) == (a, b) || (one, other) == (b, a)
+            }
+            Hypothesis::LoseSite(_) | Hypothesis::Freeze(_) | Hypothesis::Ask(_) => false,
+        }
+    }
+
+    /// A report reaches the leader through any voter; only where the two sites that are cut apart
+    /// are the only ones with voters, what is away from the leader is silent.
+    fn is_heard(&self, site: Option<&SiteId>) -> bool {
+        let Hypothesis::Cut(a, b) = self.hypothesis else { return true };
+        let seat = |(seat, heard): &(Option<SiteId>, bool)| {
+            *heard && seat.as_ref() != Some(a) && seat.as_ref() != Some(b)
+        };
+        self.voters.seats.values().any(seat) || (site != Some(a) && site != Some(b))
+    }
+
+    fn instances_act(&mut self) {
+        let cluster = &self.cluster;
+        for service in cluster.services.values() {
+            for id in service.spec.instances.keys() {
+                let lost = self.is_lost(service, id);
+                if let Some(puppet) = self.puppets.get_mut(id) {
+                    puppet.act(cluster, id, lost);
+                }
+            }
+        }
+        // Who streams from whom, and what follows from it for proofs.
+        let mut streams: BTreeMap<InstanceId, Vec<InstanceId>> = BTreeMap::new();
+        for service in cluster.services.values() {
+            for (id, declared) in &service.spec.instances {
+                let Some(upstream) = self.puppets.get(id).and_then(Puppet::follows) else {
+                    continue;
+                };
+                let apart = self.are_apart(Some(&declared.site), service.site_of(upstream));
+                let serves = self.puppets.get(upstream).is_some_and(Puppet::serves);
+                if serves && !apart {
+                    streams.entry(upstream.clone()).or_default().push(id.clone());
+                }
+            }
+        }
+        for service in cluster.services.values() {
+            for id in service.spec.instances.keys() {
+                let own = streams.get(id).map(Vec::as_slice).unwrap_or_default();
+                let upstream = self.puppets.get(id).and_then(Puppet::follows).cloned();
+                let from = upstream
+                    .filter(|upstream| streams.get(upstream).is_some_and(|all| all.contains(id)));
+                let place = from.and_then(|from| self.puppets.get(&from)?.place().cloned());
+                if let Some(puppet) = self.puppets.get_mut(id) {
+                    puppet.linked(service, own, place);
+                }
+            }
+        }
+    }
+
+    fn everybody_reports(&mut self) {
+        let mut reports = Vec::new();
+        for service in self.cluster.services.values() {
+            for (id, declared) in &service.spec.instances {
+                let heard = self.is_heard(Some(&declared.site));
+                let report = self.puppets.get_mut(id).filter(|_| heard).and_then(Puppet::report);
+                reports.extend(report);
+            }
+        }
+        for report in reports {
+            self.view.hear(&self.cluster, report, self.now);
+        }
+    }
+
+    fn name_servers_answer(&mut self) {
+        let all = zone(&self.cluster);
+        let addresses = |service: &Service| -> Vec<IpAddr> {
+            let records = all.records.get(&service.spec.writable);
+            let each = records.into_iter().flatten().filter_map(|data| match data {
+                Data::Address(address) => Some(*address),
+                Data::Alias(_) | Data::Service { .. } | Data::Text(_) => None,
+            });
+            each.collect()
+        };
+        let writable: Vec<(ServiceId, Vec<IpAddr>)> =
+            self.cluster.services.iter().map(|(id, s)| (id.clone(), addresses(s))).collect();
+        let servers: Vec<(NameServerId, SiteId)> = self
+            .cluster
+            .topology
+            .dns
+            .servers
+            .iter()
+            .map(|(id, server)| (id.clone(), server.site.clone()))
+            .collect();
+        for (server, site) in servers {
+            let known = self.view.name_servers.get(&server).map(|(_, answer)| answer);
+            let silent =
+                matches!(known, Some(NameServerAnswer::Silent | NameServerAnswer::Refused));
+            let answer = if silent || *self.hypothesis == Hypothesis::LoseSite(site) {
+                NameServerAnswer::Silent
+            } else {
+                NameServerAnswer::Serves { version: all.version, writable: writable.clone() }
+            };
+            self.view.observe(Observation::Asked { server, answer }, self.now);
+        }
+    }
+
+    fn note_writes(&mut self) {
+        for (id, service) in &self.cluster.services {
+            if self.writes(service) {
+                if self.stopped.contains_key(id) {
+                    self.resumed.entry(id.clone()).or_insert(self.now);
+                }
+            } else {
+                self.stopped.entry(id.clone()).or_insert(self.now);
+                self.resumed.remove(id);
+            }
+        }
+    }
+
+    /// Whether a client's commit returns.
+    fn writes(&self, service: &Service) -> bool {
+        let primary = service.primary.as_ref().and_then(|id| self.puppets.get(id));
+        primary.is_some_and(|puppet| puppet.commits(service))
+    }
+
+    fn end(self) -> Rehearsal {
+        let ending = |id: &ServiceId, service: &Service| {
+            let verdict = decide_one(&self.cluster, id, &self.view, self.now).unwrap_or_default();
+            let blocks = |finding: &Finding| finding.severity == Severity::Blocks;
+            let stopped = self.stopped.get(id).zip(self.resumed.get(id));
+            Ending {
+                primary: service.primary.clone(),
+                writes: self.writes(service),
+                interrupted_ms: stopped.map(|(from, to)| millis(to.since(*from))),
+                findings: verdict.findings.into_iter().filter(blocks).collect(),
+            }
+        };
+        let endings = self.cluster.services.iter().map(|(id, s)| (id.clone(), ending(id, s)));
+        Rehearsal { endings: endings.collect(), lines: self.lines, refused: Vec::new() }
+    }
+}
