@@ -1,7 +1,7 @@
 # A menu. Everything a target does stands in cargo, in baton-lab or in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build check fmt lint test demo up down bench bench-idle swarm sweep live mutants \
-	fuzz deny doc ci programs ci-swarm profile
+.PHONY: help setup build check fmt lint test demo up down bench bench-idle swarm sweep live \
+	live-long mutants fuzz deny doc ci programs ci-swarm profile
 LAB := target/release/baton-lab
 # The simulated world is built as the tests are: optimised where it counts, arithmetic checked.
 SIM := target/debug/baton-sim
@@ -61,7 +61,12 @@ sweep: programs ## every process killed at every step; every way to cut three si
 	@$(SIM) sweep partition
 
 live: build ## the catalogue on real PostgreSQL, as root (NAME=SC-01 RUNS=1)
+	@bash scripts/setup live
 	@$(LAB) live $(NAME) --runs $(or $(RUNS),1)
+
+live-long: build ## ten real minutes without any orchestrator, as root
+	@bash scripts/setup live
+	@$(LAB) live scenarios/long/*.toml
 
 mutants: programs ## planted bugs: each must be caught (ONLY=name)
 	@$(SIM) mutants $(if $(ONLY),--only $(ONLY))
