@@ -81,6 +81,12 @@ pub(crate) fn record(case: &Case<'_>) -> Option<Opinion> {
     let settled =
         |position: &Position| service.floor.as_ref().is_some_and(|floor| floor.contains(position));
     let open = report.checks.exposed;
+    // Nothing was acknowledged in an epoch before its marker is durable: what its primary tells
+    // then without a place is what the open doubt of an earlier epoch bars already, and settles.
+    let before = open && !is_marked(service, report);
+    if before && known.is_none() && service.doubts.iter().any(|doubt| doubt.open) {
+        return None;
+    }
     let news = match (known, &report.doubt) {
         (Some(known), _) if open != known.open => true,
         (Some(known), Some(position)) => !open && !known.position.contains(position),
@@ -109,6 +115,11 @@ fn place(service: &Service, report: &Report) -> Position {
     let doubt = report.doubt.clone();
     let known = if report.checks.exposed { end.or(doubt) } else { doubt.or(end) };
     known.or(service.floor.clone()).unwrap_or_default()
+}
+
+/// Whether the marker of the present epoch is durable.
+fn is_marked(service: &Service, report: &Report) -> bool {
+    report.proof.is_some_and(|proof| proof.epoch == service.epoch)
 }
 
 fn doubted(service: &Service, report: &Report, position: Position) -> Opinion {
@@ -141,9 +152,8 @@ fn settle(service: &Service, report: &Report) -> Option<Opinion> {
     let upto = Position { lsn: flushed.min(end.lsn), ..end.clone() };
     // An earlier epoch's doubt has ended with it, open or not: its primary took the next epoch
     // itself, and the marker of that stands behind everything it ever acknowledged.
-    let marked = report.proof.is_some_and(|proof| proof.epoch == service.epoch);
     let earlier = service.doubts.iter().any(|doubt| doubt.epoch < service.epoch);
-    if earlier && !marked {
+    if earlier && !is_marked(service, report) {
         return None;
     }
     let settles = service.doubts.iter().any(|doubt| service.settles(doubt, &upto));

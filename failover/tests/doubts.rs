@@ -330,3 +330,35 @@ fn i12_an_open_doubt_ends_with_the_marker_of_its_own_primary() {
     assert_eq!(run(&mut now), [ServiceChange::Settled { upto: at(300) }]);
     assert!(doubts(&now).is_empty());
 }
+
+/// SC-54: a primary that was to be stopped ended waits, and returns because nobody else could be
+/// had. Its agent still says that commits are in doubt: those of before, and no others.
+#[test]
+fn i12_a_returning_primary_opens_no_second_doubt_before_its_marker() {
+    let mut now = Situation::new();
+    now.hear("a", |report| {
+        report.server = writable(120);
+        report.checks.exposed = true;
+    });
+    run(&mut now);
+    let service = now.cluster.services.get_mut(&clinic()).unwrap();
+    service.epoch = Epoch(2);
+    let returns = |report: &mut failover::Report| {
+        report.pledge.granted = Epoch(2);
+        report.server = Server::Starting;
+        report.checks.exposed = true;
+        report.proof = None;
+    };
+    now.hear("a", returns);
+    assert!(run(&mut now).is_empty());
+    assert_eq!(doubts(&now).len(), 1);
+    assert!(now.blocked_by("doubt") || !now.fails_over(), "the open one bars as before");
+    now.hear("a", |report| {
+        returns(report);
+        report.server = writable(300);
+        report.proof =
+            Some(failover::report::Proof { epoch: Epoch(2), age: std::time::Duration::ZERO });
+    });
+    run(&mut now);
+    assert!(doubts(&now).iter().any(|doubt| doubt.epoch == Epoch(2) && doubt.open));
+}
