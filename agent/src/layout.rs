@@ -1,6 +1,7 @@
 //! Where the agent keeps what it keeps: everything of this instance alone is in the run directory,
 //! because `pg_rewind` and `pg_basebackup` copy the data directory's own files from elsewhere.
 
+use crate::reserve;
 use failover::Epoch;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
@@ -159,6 +160,11 @@ fn private_folder(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of the file system; the file is then as it was.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    reserve::write_with(folder, || replace_once(path, bytes))
+}
+
+fn replace_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let temporary = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
@@ -168,8 +174,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&temporary)?;
-    file.write_all(bytes)?;
-    std::fs::rename(&temporary, path)
+    let written = file.write_all(bytes).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        drop(std::fs::remove_file(&temporary));
+    }
+    written
 }
 
 /// Makes everything written to a folder's file system durable: one call instead of a thousand

@@ -3,6 +3,7 @@
 //! Its own directory and not PostgreSQL's: a clone or a rewind copies the latter from elsewhere,
 //! and a promise must not change its owner.
 
+use crate::reserve;
 use failover::position::Position;
 use failover::report::Pledge;
 use failover::{Epoch, SystemIdentifier};
@@ -79,7 +80,8 @@ impl Promises {
         change(&mut next);
         if next != *memory {
             let bytes = serde_json::to_vec_pretty(&next)?;
-            wire::files::write_durably(&self.path, &bytes)?;
+            let folder = self.path.parent().unwrap_or(&self.path);
+            reserve::write_with(folder, || wire::files::write_durably(&self.path, &bytes))?;
             *memory = next;
         }
         Ok(())

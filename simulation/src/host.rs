@@ -12,6 +12,7 @@ mod disk;
 mod enforce;
 mod fault;
 mod guard;
+mod hang;
 pub mod harm;
 pub mod interface;
 pub mod log;
@@ -78,6 +79,8 @@ pub struct Host {
     /// What every flush takes more, in microseconds.
     slow: u64,
     full: bool,
+    /// Writes for which room is kept on a full disk.
+    reserve: u8,
     numbers: u64,
 }
 
@@ -114,6 +117,7 @@ impl Host {
             slow_replay: None,
             slow: 0,
             full: false,
+            reserve: act::RESERVE,
             numbers: 0,
         }
     }

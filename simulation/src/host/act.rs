@@ -15,6 +15,9 @@ use failover::{
 };
 use std::sync::Arc;
 
+/// So many promises find room on a full disk: the agent's reserve.
+pub(super) const RESERVE: u8 = 4;
+
 /// An action under way.
 #[derive(Debug)]
 pub struct Running {
@@ -160,15 +163,16 @@ impl Host {
         }
     }
 
-    /// Changes the memory; false: the disk is full.
+    /// Changes the memory; false: the disk is full, and what was kept for promises is used up.
     pub(super) fn remember(
         &mut self,
         turn: &mut Turn,
         change: impl FnOnce(&mut super::disk::Memory),
     ) -> bool {
-        if self.full {
+        if self.full && self.reserve == 0 {
             return false;
         }
+        self.reserve = if self.full { self.reserve - 1 } else { RESERVE };
         let before = self.disk.memory.pledge;
         change(&mut self.disk.memory);
         let pledge = self.disk.memory.pledge;
