@@ -148,9 +148,9 @@ async fn stand_still(instance: &Instance) -> Result<Position, PerformError> {
             continue;
         };
         if here.sleeps && Some(here.replayed) < here.received {
-            // A wake that it slept through proves nothing.
+            // A wake that it slept through proves nothing, and disproves nothing.
             let woken = switches(startup);
-            vain = if seen == Some(here) && woken > wakes { vain + 1 } else { 0 };
+            vain = if seen == Some(here) { vain + u32::from(woken > wakes) } else { 0 };
             wakes = woken;
         } else {
             vain = 0;
