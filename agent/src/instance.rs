@@ -441,13 +441,15 @@ impl Instance {
         if kept.as_ref().is_none_or(|(of, _)| *of != life) {
             *kept = Some((life, Probe::connect(&self.access).await?));
         }
-        let began = now();
+        let (began, commit) = (now(), self.state().commit);
         let Some((_, probe)) = kept.as_ref() else { return Ok(false) };
-        let looked = tokio::time::timeout(Duration::from_secs(2), probe.look()).await;
-        match looked.unwrap_or(Err(SqlError::Timeout)) {
+        let look = probe.look(commit.map_or(0, |(session, _)| session));
+        let bound = Duration::from_secs(2);
+        match tokio::time::timeout(bound, look).await.unwrap_or(Err(SqlError::Timeout)) {
             Ok(facts) => {
                 let mut state = self.state();
                 if state.life == life {
+                    state.note_answer(commit.filter(|_| facts.writes), now());
                     state.note_facts(facts, began, &self.layout);
                     state.read_files(&self.layout);
                 }

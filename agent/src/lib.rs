@@ -32,6 +32,7 @@ pub mod probe;
 pub mod processes;
 pub mod promote;
 pub mod prove;
+pub mod reserve;
 pub mod rewind;
 pub mod run;
 pub mod seal;

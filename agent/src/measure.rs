@@ -7,6 +7,7 @@
 
 use crate::guard::watchdog;
 use crate::instance::Instance;
+use crate::layout::Layout;
 use crate::settings;
 use crate::sql::{Connection, SqlError};
 use crate::state::State;
@@ -93,6 +94,7 @@ pub async fn measure(instance: Arc<Instance>) {
         if let Err(error) = tail::resolve(&instance).await {
             tracing::debug!(%error, "a lost tail's tables cannot be named now");
         }
+        crate::reserve::keep(&instance.layout.run);
         match look(&instance, primary).await {
             Ok((checks, databases)) => {
                 let mut state = instance.state();
@@ -153,7 +155,8 @@ async fn look(instance: &Instance, primary: bool) -> Result<(Checks, usize), Sql
     };
     let checks = Checks {
         exposed: false,
-        wal_free: free(&instance.layout.data.join("pg_wal")),
+        hangs: Duration::ZERO,
+        wal_free: room(&instance.layout),
         wal_need: need.map(|(size, kept)| size.saturating_add(kept)),
         floor: Some(FloorSettings {
             max_connections: small("max_connections"),
@@ -185,9 +188,10 @@ fn unit_bytes(unit: &str) -> u64 {
     }
 }
 
-/// Bytes that PostgreSQL's user may still write there.
-fn free(folder: &std::path::Path) -> Option<u64> {
-    let found = nix::sys::statvfs::statvfs(folder).ok()?;
+/// Bytes that PostgreSQL's user may still write where the log is written. Cheap, and looked at with
+/// every probe: a disk fills in seconds, and who has no room is not promoted.
+pub fn room(layout: &Layout) -> Option<u64> {
+    let found = nix::sys::statvfs::statvfs(&layout.data.join("pg_wal")).ok()?;
     Some(found.blocks_available().saturating_mul(found.fragment_size()))
 }
 

@@ -19,7 +19,9 @@ select pg_is_in_recovery(),
        greatest(0, extract(epoch from clock_timestamp() - r.last_msg_receipt_time))::float8,
        current_setting('synchronous_standby_names'),
        (select wait_event from pg_stat_activity where backend_type = 'startup'),
-       current_setting('fsync') || current_setting('full_page_writes')
+       current_setting('fsync') || current_setting('full_page_writes'),
+       exists (select from pg_stat_get_activity($1) a
+                where $1 > 0 and a.wait_event_type in ('IO', 'LWLock'))
   from (select 1) one left join pg_stat_wal_receiver r on true";
 
 const STREAMS: &str = "
@@ -53,6 +55,9 @@ pub struct Facts {
     pub startup_waits: Option<String>,
     /// `fsync` and `full_page_writes` are on.
     pub durable: bool,
+    /// The commit under way that was asked about waits for the server's own disk: for its turn to
+    /// write the log, or in writing.
+    pub writes: bool,
     /// Who streams from it.
     pub streams: Vec<StreamFacts>,
 }
@@ -113,12 +118,12 @@ impl Probe {
         Ok(Self { connection, facts, streams })
     }
 
-    /// Asks.
+    /// Asks; `commit` is the session with the commit under way, 0 for none.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn look(&self) -> Result<Facts, SqlError> {
-        let row = self.connection.client().query_one(&self.facts, &[]).await?;
+    pub async fn look(&self, commit: i32) -> Result<Facts, SqlError> {
+        let row = self.connection.client().query_one(&self.facts, &[&commit]).await?;
         let mut facts = read(&row)?;
         if !facts.recovery {
             let rows = self.connection.client().query(&self.streams, &[]).await?;
@@ -162,6 +167,7 @@ fn read(row: &Row) -> Result<Facts, SqlError> {
         standby_names: row.try_get(10)?,
         startup_waits: row.try_get(11)?,
         durable: row.try_get::<_, &str>(12)? == "onon",
+        writes: row.try_get(13)?,
         streams: Vec::new(),
     })
 }

@@ -111,20 +111,16 @@ const HOLD: &str = "select count(distinct application_name) from pg_stat_replica
 async fn pulse(instance: Arc<Instance>, life: u64) {
     let pulsing = Pulse::begin(&instance).await;
     if let Ok(mut pulse) = pulsing {
-        while instance.state().life == life {
+        loop {
             let begun = now();
+            if !instance.state().begin_commit(life, (pulse.session, begun)) {
+                break;
+            }
             let Ok(counts) = pulse.beat(&instance).await else { break };
-            if counts {
-                let mut state = instance.state();
-                if state.life != life {
-                    return;
-                }
-                let waits = state.committed.is_none();
-                state.committed = state.committed.max(Some(begun));
-                drop(state);
-                if waits {
-                    instance.wake.notify_one();
-                }
+            match instance.state().end_commit(life, begun, counts) {
+                None => return,
+                Some(false) => {}
+                Some(true) => instance.wake.notify_one(),
             }
             let rest = instance.timing().heartbeat.saturating_sub(now().since(begun));
             tokio::time::sleep(rest.max(Duration::from_millis(10))).await;
@@ -134,6 +130,7 @@ async fn pulse(instance: Arc<Instance>, life: u64) {
     let mut state = instance.state();
     if state.life == life {
         state.proven = None;
+        state.commit = None;
     }
     drop(state);
     instance.wake.notify_one();
@@ -144,6 +141,7 @@ struct Pulse {
     beat: Statement,
     hold: Statement,
     level: &'static str,
+    session: i32,
 }
 
 impl Pulse {
@@ -151,7 +149,8 @@ impl Pulse {
         let connection = instance.access.connect().await?;
         let beat = connection.client().prepare(BEAT).await?;
         let hold = connection.client().prepare(HOLD).await?;
-        Ok(Self { connection, beat, hold, level: "" })
+        let session = connection.client().query_one("select pg_backend_pid()", &[]).await?;
+        Ok(Self { beat, hold, level: "", session: session.try_get(0)?, connection })
     }
 
     /// One commit. True: enough standbys hold what it wrote.

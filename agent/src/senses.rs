@@ -236,7 +236,7 @@ async fn probe(instance: Arc<Instance>) {
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
-                instance.state().unanswered.get_or_insert(began);
+                instance.state().note_silence(began, now());
                 tracing::debug!(%error, "PostgreSQL does not answer");
                 if failures > 100 && instance.state().facts.is_some() {
                     let text = format!("does not answer: {error}");
@@ -259,6 +259,7 @@ async fn after_look(instance: &Arc<Instance>) {
     {
         let mut state = instance.state();
         state.notes.remove("postgresql");
+        state.checks.wal_free = measure::room(&instance.layout);
         let Some(facts) = state.facts.clone() else { return };
         if !facts.durable {
             let text = "fsync or full_page_writes is off: commits may be lost (I-10)";

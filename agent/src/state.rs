@@ -9,6 +9,8 @@ use crate::probe::Facts;
 use crate::settings::Dynamic;
 use failover::checks::Checks;
 use failover::comply::{Configured, Divergence, Local};
+use failover::fitness::has_no_room;
+use failover::hang::{Hang, Look};
 use failover::position::{Position, reaches};
 use failover::report::{Down, Knock, Note, Proof, Receiver, Report, Server, Severity, Stream};
 use failover::{
@@ -43,6 +45,10 @@ pub struct State {
     pub looked: Moment,
     /// When the first probe since then began that was not answered.
     pub unanswered: Option<Moment>,
+    /// The pulse under way: its session and when it began.
+    pub commit: Option<(i32, Moment)>,
+    /// For how long it has done nothing of what it must do by itself.
+    hang: Hang,
     /// Where the facts say it stands.
     pub position: Position,
     /// What the files say.
@@ -123,6 +129,8 @@ impl State {
             facts: None,
             looked: Moment(0),
             unanswered: None,
+            commit: None,
+            hang: Hang::default(),
             position: Position::default(),
             configured: Configured::default(),
             sealed_at: None,
@@ -171,6 +179,8 @@ impl State {
         self.life += 1;
         self.facts = None;
         self.unanswered = None;
+        self.commit = None;
+        self.hang = Hang::default();
         self.sealed_at = None;
         self.proven = None;
         self.enforced = None;
@@ -208,6 +218,41 @@ impl State {
         self.looked = began;
         self.unanswered = None;
         self.facts = Some(facts);
+    }
+
+    /// A pulse begins, in this life of the server only.
+    pub fn begin_commit(&mut self, life: u64, commit: (i32, Moment)) -> bool {
+        if self.life == life {
+            self.commit = Some(commit);
+        }
+        self.life == life
+    }
+
+    /// It is over, and enough hold it or not. True: it is the first that they do; `None`: the life
+    /// in which it began is over.
+    pub fn end_commit(&mut self, life: u64, begun: Moment, counts: bool) -> Option<bool> {
+        if self.life != life {
+            return None;
+        }
+        self.commit = None;
+        let first = counts && self.committed.is_none();
+        if counts {
+            self.committed = self.committed.max(Some(begun));
+        }
+        Some(first)
+    }
+
+    /// A probe was answered; `waits` is the pulse that waits for the server's own disk, if it does.
+    pub fn note_answer(&mut self, waits: Option<(i32, Moment)>, now: Moment) {
+        let same = waits.filter(|_| self.commit == waits);
+        self.hang.look(same.map_or(Look::Well, |(_, begun)| Look::Writes(begun)), now);
+    }
+
+    /// A probe that began at `began` was not answered. One that is being stopped need not.
+    pub fn note_silence(&mut self, began: Moment, now: Moment) {
+        self.unanswered.get_or_insert(began);
+        let serves = self.facts.as_ref().is_some_and(|facts| !facts.recovery) && !self.stopping;
+        self.hang.look(if serves { Look::Silent } else { Look::Well }, now);
     }
 
     /// The log's end at least `age` before the newest probe; `None`: not known that long.
@@ -334,7 +379,11 @@ impl State {
 
     /// What was measured, and whether commits are in doubt of which the end is not known yet.
     fn checks(&self, memory: &Memory) -> Checks {
-        Checks { exposed: memory.doubt_pending || self.unwritten, ..self.checks.clone() }
+        Checks {
+            exposed: memory.doubt_pending || self.unwritten,
+            hangs: self.hang.lasts(),
+            ..self.checks.clone()
+        }
     }
 
     /// Says something to people until it is said otherwise.
@@ -380,6 +429,9 @@ pub fn gist(report: &Report) -> Report {
     if let Some(knock) = &mut gist.knock {
         knock.age = Duration::ZERO;
     }
+    let full = has_no_room(&gist.checks);
+    gist.checks.hangs = Duration::ZERO;
+    gist.checks.wal_free = gist.checks.wal_free.map(|_| u64::from(!full));
     gist
 }
 

@@ -5,8 +5,10 @@
 //! Every field may be missing, because it has not been measured yet, cannot be, or comes from an
 //! agent of another version. Missing is unknown, and never good (I-37).
 
+use crate::time::millis;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// At most this many [`Exposure`]s are named in a report; the rest is counted.
@@ -22,6 +24,10 @@ pub struct Checks {
     /// is not known yet; [`crate::Report::doubt`] names it once it is (I-12).
     #[serde(skip_serializing_if = "is_false")]
     pub exposed: bool,
+    /// As a primary: for how long it has done nothing of what it must do by itself
+    /// ([`crate::hang`]).
+    #[serde(rename = "hangs_ms", with = "millis", skip_serializing_if = "Duration::is_zero")]
+    pub hangs: Duration,
     /// Bytes free where the write-ahead log is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wal_free: Option<u64>,

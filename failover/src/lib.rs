@@ -13,6 +13,7 @@ pub mod decide;
 mod doubt;
 pub mod event;
 pub mod fitness;
+pub mod hang;
 pub mod ids;
 pub mod lease;
 pub mod lost;

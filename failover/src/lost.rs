@@ -3,6 +3,7 @@
 
 use crate::cluster::Service;
 use crate::decide::{Finding, finding};
+use crate::hang;
 use crate::ids::{InstanceId, SiteId};
 use crate::report::{Down, Port, Report, Server, Severity};
 use crate::time::{Moment, millis};
@@ -34,7 +35,7 @@ pub fn judge(
     now: Moment,
 ) -> Loss {
     if let Some(report) = view.fresh(primary, timing.fence_after, now)
-        && let Some(cause) = confessed(service, report)
+        && let Some(cause) = confessed(service, report, timing)
     {
         return Loss::Yes(cause);
     }
@@ -69,10 +70,18 @@ pub fn serves_nobody(
 }
 
 /// What the primary's own agent says against it.
-fn confessed(service: &Service, report: &Report) -> Option<String> {
+fn confessed(service: &Service, report: &Report, timing: &Timing) -> Option<String> {
     let primary = &report.instance;
     // Before it accepted its epoch it is a candidate on its way, and its server may well be down.
     let accepted = report.pledge.granted == service.epoch;
+    let hangs = report.checks.hangs;
+    if accepted && hangs >= hang::patience(timing) {
+        let hangs = hangs.as_millis();
+        return Some(format!(
+            "{primary}: PostgreSQL has not answered, or its disk has not taken a commit, for \
+             {hangs} ms, says its agent"
+        ));
+    }
     match &report.server {
         Server::Down(Down::Crashed) if accepted => {
             Some(format!("{primary}: PostgreSQL died, says its agent"))
@@ -131,7 +140,7 @@ fn silent(
     if silence < timing.suspect_after {
         let severity =
             if silence > timing.heartbeat * 3 { Severity::Warning } else { Severity::Info };
-        return Loss::No(vec![finding(
+        let heard = finding(
             "primary-heard",
             severity,
             Some(primary),
@@ -140,7 +149,8 @@ fn silent(
                 millis(silence),
                 millis(timing.suspect_after)
             ),
-        )]);
+        );
+        return Loss::No(hanging(primary, view, timing).into_iter().chain([heard]).collect());
     }
     // A stream that lives, or lived a moment ago, is proof of life: while the primary's commits
     // were acknowledged it may serve readers, and does so for up to `fence_after` longer.
@@ -165,6 +175,24 @@ fn silent(
         millis(silence),
         millis(sign)
     ))
+}
+
+/// It hangs, and not for long enough yet.
+fn hanging(primary: &InstanceId, view: &View, timing: &Timing) -> Option<Finding> {
+    let hangs = view.reports.get(primary)?.report.checks.hangs;
+    (hangs > timing.heartbeat * 3).then(|| {
+        finding(
+            "primary-hangs",
+            Severity::Warning,
+            Some(primary),
+            format!(
+                "has not answered, or its disk has not taken a commit, for {} ms; that counts as \
+                 loss after {} ms",
+                hangs.as_millis(),
+                hang::patience(timing).as_millis()
+            ),
+        )
+    })
 }
 
 fn streams_from<'a>(service: &'a Service, primary: &InstanceId, view: &View) -> Option<&'a str> {

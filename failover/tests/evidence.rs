@@ -4,6 +4,8 @@
 
 mod support;
 
+use core::time::Duration;
+
 use failover::cluster::{Hold, Step, Transition, Trigger};
 use failover::event::ServiceChange;
 use failover::lease::Watchdog;
@@ -129,6 +131,28 @@ fn i26_a_primary_whose_machine_came_back_empty_is_replaced() {
         step: Step::Promote,
     });
     assert!(!now.fails_over());
+}
+
+/// SC-27, SC-128: it reports, so nothing is silent; it hangs all the same.
+#[test]
+fn i26_a_primary_that_hangs_is_lost_after_a_while() {
+    let hangs = |millis| {
+        let mut now = Situation::new();
+        now.pass(100);
+        now.hear("a", |report| report.checks.hangs = Duration::from_millis(millis));
+        now.fails_over()
+    };
+    assert!(!hangs(5_900), "a grey disk is slow for as long");
+    assert!(hangs(6_000));
+}
+
+/// A hang is no better reason than any other: nobody is moved to where commits could not go on.
+#[test]
+fn i26_what_stands_in_the_way_of_any_failover_keeps_one_that_hangs() {
+    let mut now = Situation::new();
+    now.pass(4_000);
+    now.hear("a", |report| report.checks.hangs = Duration::from_mins(1));
+    assert!(!now.fails_over(), "nobody could be sealed");
 }
 
 /// I-19, I-24: a new leader has no evidence, and takes nobody's silence before its own time.

@@ -8,6 +8,7 @@ use super::turn::{Gist, Turn, micros};
 use super::{beat::Beat, enforce::Establishing, voters::Voters, waits::Seeing};
 use failover::checks::Checks;
 use failover::comply::{Configured, Divergence, Local};
+use failover::hang::Hang;
 use failover::position::Position;
 use failover::report::{Down, Knock, Note, Proof, Receiver, Report, Server, Severity, Stream};
 use failover::topology::Timing;
@@ -74,6 +75,10 @@ pub struct Agent {
     /// Probes without an answer.
     pub failures: u32,
     pub probing: Option<u64>,
+    /// When the first probe was not answered since one was.
+    pub unanswered: Option<Moment>,
+    /// For how long it has done nothing of what it must do by itself.
+    pub hang: Hang,
 }
 
 /// PostgreSQL as one probe saw it.
@@ -157,6 +162,8 @@ impl Agent {
             speak_at: None,
             failures: 0,
             probing: None,
+            unanswered: None,
+            hang: Hang::default(),
         }
     }
 
@@ -177,6 +184,7 @@ impl Agent {
     fn forget(&mut self) {
         self.life += 1;
         self.facts = None;
+        (self.unanswered, self.hang) = (None, Hang::default());
         self.sealed_at = None;
         self.proven = None;
         self.enforced = None;
@@ -370,7 +378,7 @@ impl Host {
             sequence: 0,
             revision: agent.assignment.as_ref().map_or(Revision(0), |a| a.revision),
             pledge: memory.pledge,
-            server: self.server_seen(agent),
+            server: self.server_told(agent, now),
             system_identifier: self.disk.data.as_ref().map(|data| data.system),
             sealed_at: agent.sealed_at.clone(),
             proof: agent.proven.map(|epoch| Proof {
@@ -404,6 +412,7 @@ impl Host {
             version: String::from("15.18"),
             checks: Checks {
                 exposed: memory.doubt_pending || agent.unwritten,
+                hangs: agent.hang.lasts(),
                 ..agent.checks.clone()
             },
         }

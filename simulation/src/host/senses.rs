@@ -119,6 +119,7 @@ impl Host {
             return self.not_answered(turn);
         }
         self.take_facts(turn);
+        self.note_answer(turn);
         self.after_look(turn);
         self.wake(turn);
         self.knock_if_broken(turn);
@@ -135,6 +136,7 @@ impl Host {
 
     fn not_answered(&mut self, turn: &mut Turn) {
         let heartbeat = self.heartbeat();
+        self.note_silence(turn);
         let Some(agent) = &mut self.agent else { return };
         agent.failures = agent.failures.saturating_add(1);
         let rest = if agent.failures <= 40 { 25_000 } else { 200_000 };
@@ -202,8 +204,10 @@ impl Host {
     }
 
     fn after_look(&mut self, turn: &mut Turn) {
+        let free = self.room();
         let Some(agent) = &mut self.agent else { return };
         agent.failures = 0;
+        agent.checks.wal_free = Some(free);
         agent.notes.remove("postgresql");
         let Some(facts) = &agent.facts else { return };
         let recovery = facts.recovery;
@@ -396,15 +400,19 @@ impl Host {
         self.agent_task(turn, 1_000_000, Task::Measure(life));
     }
 
+    /// Bytes free where the log is written.
+    fn room(&self) -> u64 {
+        if self.full { 0 } else { 64 << 30 }
+    }
+
     /// What a promise or a later promotion of this instance rests on.
     pub(super) fn measure(&mut self, turn: &mut Turn, life: u64) {
         let hangs = self.sql_hangs();
-        let full = self.full;
+        let free = self.room();
         let Some(agent) = &mut self.agent else { return };
         let now_life = agent.life;
         let rest = match &agent.facts {
             Some(facts) if !hangs && life == now_life => {
-                let free = if full { 0 } else { 64 << 30 };
                 let checks = Checks {
                     wal_free: Some(free),
                     wal_need: Some(2 << 30),
