@@ -13,6 +13,11 @@
 //! to enforce the new one *and* a commit made under it has been acknowledged: that commit carries
 //! everything acknowledged before it to W instances of the new setting.
 
+//!
+//! W of the record is not W of the setting. PostgreSQL counts walsenders by name, and one standby
+//! can have two: one of before its power failed, not yet timed out, and one of after. Both are
+//! taken for it, so `ANY 2 (b, c)` is released by b alone ([`counted`], decision 0013).
+
 use crate::cluster::{Enforce, Rule};
 use crate::ids::{InstanceId, Lsn};
 use crate::report::Stream;
@@ -33,6 +38,13 @@ pub fn needed(rule: &Rule) -> Option<usize> {
     Some((rule.instances.len() + 1).saturating_sub(required).max(1))
 }
 
+/// On how many standbys a commit is sure to be that `required` walsenders have released: on one,
+/// however many were asked for.
+#[must_use]
+pub const fn counted(required: u32) -> u32 {
+    if required > 1 { 1 } else { required }
+}
+
 /// Whether a record of `required` of `instances` covers what is enforced.
 #[must_use]
 pub fn covers(instances: &BTreeSet<InstanceId>, required: u32, enforce: &Enforce) -> bool {
@@ -48,9 +60,11 @@ pub fn covers(instances: &BTreeSet<InstanceId>, required: u32, enforce: &Enforce
 #[must_use]
 pub fn may_follow(old: &Rule, new: &Rule) -> bool {
     let grows = old.instances.is_subset(&new.instances) && new.required <= old.required;
+    // Logs of before decision 0013 narrow to what is enforced.
     let narrows = new.enforce == old.enforce
         && new.instances == old.enforce.instances
-        && new.required == old.enforce.required;
+        && (new.required == counted(old.enforce.required)
+            || new.required == old.enforce.required);
     covers(&new.instances, new.required, &new.enforce) && (grows || narrows)
 }
 
@@ -76,15 +90,16 @@ pub fn next(rule: &Rule, wish: &Wish) -> Option<Rule> {
     if let Some(enforce) = target(rule, wish).filter(|enforce| enforce != enforced) {
         // Grow the record over both; it covers whatever PostgreSQL enforced before.
         let instances = rule.instances.union(&enforce.instances).cloned().collect();
-        let required = rule.required.min(enforce.required);
+        let required = rule.required.min(counted(enforce.required));
         return Some(Rule { generation: rule.generation, instances, required, enforce });
     }
     // A narrowing keeps the generation's proof, so it is taken only once.
-    let narrow = rule.instances == enforced.instances && rule.required == enforced.required;
+    let required = counted(enforced.required);
+    let narrow = rule.instances == enforced.instances && rule.required == required;
     (wish.proven && !narrow && enforced.required > 0).then(|| Rule {
         generation: rule.generation,
         instances: enforced.instances.clone(),
-        required: enforced.required,
+        required,
         enforce: enforced.clone(),
     })
 }

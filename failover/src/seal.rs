@@ -280,5 +280,6 @@ fn fresh_rule(
         instances.extend(service.spec.instances.keys().filter(|id| *id != primary).cloned());
     }
     let enforce = Enforce { instances: instances.clone(), required };
+    let required = quorum::counted(required);
     Rule { generation: service.rule.generation, instances, required, enforce }
 }

@@ -98,18 +98,20 @@ fn i12_the_standbys_flush_settles_a_doubt_and_raises_the_floor() {
     assert!(now.fails_over());
 }
 
-/// I-12: with W = 2 one flush settles nothing.
+/// I-12: until W of the record have flushed it, nothing is settled; the record counts one, whatever
+/// the setting asks for (decision 0013).
 #[test]
 fn i12_fewer_than_w_settle_nothing() {
     let mut now = doubtful();
     let service = now.cluster.services.get_mut(&clinic()).unwrap();
     service.spec.required = 2;
-    service.rule.required = 2;
     service.rule.enforce.required = 2;
     now.hear("a", |report| {
         report.doubt = Some(at(150));
         report.server = writable(170);
-        report.streams[0].flushed = Lsn(160);
+        for stream in &mut report.streams {
+            stream.flushed = Lsn(140);
+        }
     });
     now.verdict();
     let made = run(&mut now);

@@ -53,8 +53,12 @@ fn acknowledged(world: &World, by: u8) -> World {
     World { holders, ..world.clone() }
 }
 
+/// Who may release a commit: fewer than are asked for, too, because a standby with two walsenders
+/// counts twice (decision 0013).
 fn acknowledgers(setting: Setting) -> impl Iterator<Item = u8> {
-    (0..1_u8 << MOST).filter(move |by| by & !setting.0 == 0 && by.count_ones() == setting.1)
+    let least = setting.1.min(1);
+    (0..1_u8 << MOST)
+        .filter(move |by| by & !setting.0 == 0 && (least..=setting.1).contains(&by.count_ones()))
 }
 
 fn successors(world: &World, required: u32, on_last: OnLastCopy) -> Vec<World> {
@@ -117,7 +121,7 @@ fn explore(standbys: usize, required: u32, on_last: OnLastCopy) -> usize {
     let all = (1_u8 << standbys) - 1;
     let first = World {
         standbys,
-        record: (all, required),
+        record: (all, quorum::counted(required)),
         enforce: (all, required),
         running: BTreeSet::from([(all, required)]),
         proven: false,
