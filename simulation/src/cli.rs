@@ -44,7 +44,7 @@ enum Verb {
     Run(RunArgs),
     /// Play every simulated scenario of the catalogue.
     #[command(after_help = "Examples:\n  baton-sim catalogue\n  baton-sim catalogue --jobs 2 \
-                            --seeds 20")]
+                            --seeds 20\n  baton-sim catalogue SC-19 SC-34 --seeds 5 --first")]
     Catalogue(CatalogueArgs),
     /// Run one seed of random disasters.
     #[command(after_help = "Examples:\n  baton-sim seed 1814\n  baton-sim seed 1814 --transcript")]
@@ -112,6 +112,8 @@ pub(crate) struct RunArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct CatalogueArgs {
+    /// Only these: names, or how they begin; all, where none is given.
+    names: Vec<String>,
     /// How many run at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -121,6 +123,9 @@ pub(crate) struct CatalogueArgs {
     /// Stop at the first one that fails.
     #[arg(long)]
     first: bool,
+    /// But not these.
+    #[arg(long)]
+    except: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -183,10 +188,19 @@ pub(crate) struct SweepArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct MutantsArgs {
-    /// How many seeds are tried against each.
+    /// How many seeds of random disasters are tried against each that no scenario shows.
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// For how many minutes at most.
+    #[arg(long, default_value_t = 5)]
+    minutes: u64,
+    /// Random disasters also against those that a scenario shows: after how many seeds.
     #[arg(long)]
-    seeds: Option<u64>,
-    /// Only the one of this name.
+    both: bool,
+    /// Only those whose name contains this.
     #[arg(long)]
     only: Option<String>,
     /// Print the names and stop.
@@ -202,9 +216,14 @@ fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
         }
         return Ok(OK);
     }
-    let seeds = args.seeds.unwrap_or(300);
-    let options =
-        scenarios::mutants::Options { seeds, jobs: 2, only: args.only.clone(), both: false };
+    let options = scenarios::mutants::Options {
+        seeds: args.seeds,
+        from: args.from,
+        minutes: args.minutes,
+        jobs: 2,
+        only: args.only.clone(),
+        both: args.both,
+    };
     Ok(if scenarios::mutants::run(&root, &options)? { OK } else { FAILED })
 }
 

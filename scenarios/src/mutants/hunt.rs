@@ -1,9 +1,14 @@
-//! The hunt: builds the world with one planted bug after another and plays until it shows.
+//! The hunt: builds the world with one planted bug after another and plays until it shows. While
+//! one is played the next is built.
 
-use std::path::Path;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use super::{Copy, Mutant, list};
 
@@ -12,28 +17,47 @@ use super::{Copy, Mutant, list};
 pub struct Options {
     /// How many random disasters are played before a mutant counts as alive.
     pub seeds: u64,
+    /// The first of them.
+    pub from: u64,
+    /// For how many minutes at most.
+    pub minutes: u64,
     /// How many at a time.
     pub jobs: usize,
     /// Only mutants whose name contains this.
     pub only: Option<String>,
-    /// Random disasters even for those that the catalogue catches.
+    /// Random disasters even for those that a scenario shows.
     pub both: bool,
 }
 
-/// How a mutant ended.
-struct Fate {
-    /// What showed it: a scenario, a seed or the compiler.
-    catalogue: Option<Caught>,
-    swarm: Option<Caught>,
-    seconds: u64,
-}
-
-/// What a violation's line says.
+/// What showed a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Caught {
     place: String,
     invariant: String,
 }
+
+/// How a mutant ended.
+#[derive(Default)]
+struct Fate {
+    /// The scenario or the seed.
+    caught: Option<Caught>,
+    /// How many runs were played until then.
+    runs: u64,
+    /// After how many random seeds, where they were played.
+    swarm: Option<(Caught, u64)>,
+    building: u64,
+    playing: u64,
+}
+
+/// A world with a bug in it, ready to be played.
+struct World<'a> {
+    mutant: Option<&'a Mutant>,
+    program: PathBuf,
+    building: u64,
+}
+
+/// A world that does not end by itself is ended, and that is a catch, too.
+const ENDLESS: Duration = Duration::from_mins(20);
 
 /// Hunts every mutant of the list in `root`; prints a table. `Ok(true)`: all were caught.
 ///
@@ -49,83 +73,265 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
     for mutant in &mutants {
         mutant.plant(root)?;
     }
+    let began = wire::clock::now();
     let copy = Copy::new(root)?;
-    let clean = hunt(&copy, None, options)?;
-    if let Some(caught) = clean.catalogue.or(clean.swarm) {
-        bail!(
-            "the sources without any planted bug already break {} ({}): mend that first",
-            caught.invariant,
-            caught.place
-        );
-    }
-    println!("{:<44} {:<9} {:<34} {:>6}", "planted bug", "breaks", "caught by", "time");
-    let mut alive = Vec::new();
-    for mutant in &mutants {
-        let fate = hunt(&copy, Some(mutant), options)?;
-        let caught = fate.catalogue.as_ref().or(fate.swarm.as_ref());
-        let by = match (&fate.catalogue, &fate.swarm) {
-            (None, None) => {
-                alive.push(mutant.name.as_str());
-                format!("NOTHING in {} seeds", options.seeds)
+    eprintln!("builds the world without any bug");
+    let plan = Plan::new(&build(&copy, None)?, options)?;
+    println!(
+        "{:<44} {:<9} {:<44} {:>5} {:>13}",
+        "planted bug", "breaks", "caught by", "runs", "built, played"
+    );
+    let alive = std::thread::scope(|scope| {
+        let (ready, worlds) = mpsc::sync_channel(1);
+        let builder = scope.spawn(|| {
+            let ready = ready;
+            for mutant in &mutants {
+                if ready.send(build(&copy, Some(mutant))?).is_err() {
+                    break;
+                }
             }
-            (Some(one), None) | (None, Some(one)) => one.place.clone(),
-            (Some(one), Some(other)) => format!("{}, {}", one.place, other.place),
-        };
-        let invariant = caught.map_or("-", |caught| caught.invariant.as_str());
-        println!("{:<44} {invariant:<9} {by:<34} {:>4} s", mutant.name, fate.seconds);
-    }
-    println!("{} of {} planted bugs caught", mutants.len() - alive.len(), mutants.len());
+            anyhow::Ok(())
+        });
+        let mut alive = Vec::new();
+        for world in worlds {
+            let fate = hunt(&world, &plan)?;
+            let Some(mutant) = world.mutant else { continue };
+            tell(mutant, &fate, options);
+            if fate.caught.is_none() {
+                alive.push(mutant.name.as_str());
+            }
+        }
+        let built = builder.join().map_err(|_| anyhow::anyhow!("the builder fell over"))?;
+        built.map(|()| alive)
+    })?;
+    let took = wire::clock::now().since(began).as_secs();
+    let caught = mutants.len() - alive.len();
+    println!(
+        "{caught} of {} planted bugs caught in {} min {} s",
+        mutants.len(),
+        took / 60,
+        took % 60
+    );
     if !alive.is_empty() {
         println!("alive: {}", alive.join(", "));
     }
     Ok(alive.is_empty())
 }
 
-fn hunt(copy: &Copy, mutant: Option<&Mutant>, options: &Options) -> anyhow::Result<Fate> {
+fn tell(mutant: &Mutant, fate: &Fate, options: &Options) {
+    let invariant = fate.caught.as_ref().map_or("-", |caught| caught.invariant.as_str());
+    let by = match (&fate.caught, &fate.swarm) {
+        (None, _) => format!("NOTHING in {} seeds", options.seeds),
+        (Some(one), Some((other, seeds))) => {
+            format!("{}; {} after {seeds}", one.place, other.invariant)
+        }
+        (Some(one), None) => one.place.clone(),
+    };
+    println!(
+        "{:<44} {invariant:<9} {by:<44} {:>5} {:>4} s, {:>4} s",
+        mutant.name, fate.runs, fate.building, fate.playing
+    );
+}
+
+/// Builds the world with a bug, and puts the program where the next build does not write.
+fn build<'a>(copy: &Copy, mutant: Option<&'a Mutant>) -> anyhow::Result<World<'a>> {
+    let name = mutant.map_or("the-sources", |mutant| mutant.name.as_str());
     let began = wire::clock::now();
     let (built, program) = copy.build(mutant)?;
     if !built.status.success() {
-        let name = mutant.map_or("the sources", |mutant| mutant.name.as_str());
         bail!("{name}: does not compile\n{}", String::from_utf8_lossy(&built.stderr));
     }
-    let catalogue = play(&program, &["catalogue".into()])?;
-    // Without a bug a few seeds do: whether all are clean is another test's question.
-    let seeds = if mutant.is_some() { options.seeds } else { options.seeds.min(50) };
-    let swarm = if catalogue.is_none() || options.both {
-        let (seeds, jobs) = (seeds.to_string(), options.jobs.to_string());
-        let arguments = ["swarm", "--first", "--seeds", &seeds, "--jobs", &jobs];
-        play(&program, &arguments.map(String::from))?
-    } else {
-        None
-    };
-    let seconds = wire::clock::now().since(began).as_secs();
-    Ok(Fate { catalogue, swarm, seconds })
+    let folder = copy.root.join("target/mutants/ready");
+    fs::create_dir_all(&folder)?;
+    let ready = folder.join(name);
+    fs::copy(&program, &ready).with_context(|| program.display().to_string())?;
+    let building = wire::clock::now().since(began).as_secs();
+    Ok(World { mutant, program: ready, building })
 }
 
-/// Runs the world; what it says to be violated, or that it fell over.
-fn play(program: &Path, arguments: &[String]) -> anyhow::Result<Option<Caught>> {
-    let ended = Command::new(program)
+/// What is played against every bug.
+struct Plan {
+    jobs: String,
+    minutes: String,
+    /// Scenarios that fail without any bug: they would show nothing.
+    except: Vec<String>,
+    /// Random disasters: the first seed of each stretch, and how many.
+    seeds: Vec<(u64, u64)>,
+    both: bool,
+}
+
+impl Plan {
+    /// Everything is played without a bug first. What fails then is left out, and said: it is
+    /// for other tests to ask that nothing does.
+    fn new(world: &World<'_>, options: &Options) -> anyhow::Result<Self> {
+        eprintln!("built in {} s; plays it", world.building);
+        let jobs = options.jobs.to_string();
+        let (from, seeds) = (options.from.to_string(), options.seeds.to_string());
+        let catalogue = play(&world.program, &["catalogue", "--jobs", &jobs])?;
+        let random = ["swarm", "--from", &from, "--seeds", &seeds, "--jobs", &jobs];
+        let swarm = play(&world.program, &random)?;
+        fs::remove_file(&world.program)?;
+        for caught in catalogue.caught.iter().chain(&swarm.caught) {
+            println!(
+                "left out, for it breaks {} without any bug: {}",
+                caught.invariant, caught.place
+            );
+        }
+        let end = options.from + options.seeds;
+        let mut failing: Vec<u64> = swarm
+            .caught
+            .iter()
+            .filter_map(|caught| caught.place.strip_prefix("seed ")?.parse().ok())
+            .collect();
+        failing.push(end);
+        let mut begin = options.from;
+        let mut stretches = Vec::new();
+        for seed in failing {
+            if seed > begin {
+                stretches.push((begin, seed - begin));
+            }
+            begin = seed + 1;
+        }
+        ensure!(!stretches.is_empty(), "every seed breaks something without any bug");
+        Ok(Self {
+            jobs,
+            minutes: options.minutes.to_string(),
+            except: catalogue.caught.into_iter().map(|caught| caught.place).collect(),
+            seeds: stretches,
+            both: options.both,
+        })
+    }
+
+    fn catalogue<'a>(&'a self, name: Option<&'a str>) -> Vec<&'a str> {
+        let mut arguments = vec!["catalogue"];
+        arguments.extend(name);
+        arguments.extend(["--first", "--jobs", &self.jobs]);
+        for name in &self.except {
+            arguments.extend(["--except", name]);
+        }
+        arguments
+    }
+
+    /// Random disasters until something shows.
+    fn swarm(&self, program: &Path) -> anyhow::Result<Played> {
+        let mut all = Played::default();
+        for (from, seeds) in &self.seeds {
+            let (from, seeds) = (from.to_string(), seeds.to_string());
+            let played = play(
+                program,
+                &[
+                    "swarm",
+                    "--first",
+                    "--from",
+                    &from,
+                    "--seeds",
+                    &seeds,
+                    "--minutes",
+                    &self.minutes,
+                    "--jobs",
+                    &self.jobs,
+                ],
+            )?;
+            all.runs += played.runs;
+            all.caught = played.caught;
+            if !all.caught.is_empty() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Plays what is known to show the bug, then the catalogue, then random disasters.
+fn hunt(world: &World<'_>, plan: &Plan) -> anyhow::Result<Fate> {
+    let began = wire::clock::now();
+    let mut fate = Fate { building: world.building, ..Fate::default() };
+    let known = world.mutant.map(|mutant| mutant.shown_by.as_slice()).unwrap_or_default();
+    let mut plays: Vec<Vec<&str>> = Vec::new();
+    for name in known {
+        plays.push(match name.strip_prefix("seed ") {
+            Some(seed) => vec!["swarm", "--from", seed, "--seeds", "1", "--jobs", "1"],
+            None => plan.catalogue(Some(name)),
+        });
+    }
+    plays.push(plan.catalogue(None));
+    for arguments in &plays {
+        let played = play(&world.program, arguments)?;
+        fate.runs += played.runs;
+        fate.caught = played.caught.into_iter().next();
+        if fate.caught.is_some() {
+            break;
+        }
+    }
+    if fate.caught.is_none() || plan.both {
+        let played = plan.swarm(&world.program)?;
+        let shown = played.caught.into_iter().next();
+        if fate.caught.is_none() {
+            fate.runs += played.runs;
+            fate.caught = shown;
+        } else {
+            fate.swarm = shown.map(|shown| (shown, played.runs));
+        }
+    }
+    fate.playing = wire::clock::now().since(began).as_secs();
+    fs::remove_file(&world.program)?;
+    Ok(fate)
+}
+
+/// What came of playing.
+#[derive(Default)]
+struct Played {
+    /// What was violated, each run once.
+    caught: Vec<Caught>,
+    /// How many runs there were.
+    runs: u64,
+}
+
+/// Runs the world: what it says to be violated, or that it fell over.
+fn play(program: &Path, arguments: &[&str]) -> anyhow::Result<Played> {
+    let mut process = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .output()?;
-    if ended.status.success() {
-        return Ok(None);
+        .spawn()
+        .with_context(|| program.display().to_string())?;
+    let (mut out, mut errors) = (process.stdout.take(), process.stderr.take());
+    let (sender, ended) = mpsc::channel();
+    let speaks = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = out.as_mut().map(|out| out.read_to_string(&mut text));
+        let _ = sender.send(());
+        text
+    });
+    let complains = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = errors.as_mut().map(|errors| errors.read_to_string(&mut text));
+        text
+    });
+    let endless = ended.recv_timeout(ENDLESS).is_err();
+    if endless {
+        process.kill()?;
     }
-    let text = String::from_utf8_lossy(&ended.stdout);
-    if let Some(caught) = text.lines().find_map(violation) {
-        return Ok(Some(caught));
-    }
-    let errors = String::from_utf8_lossy(&ended.stderr);
-    if !errors.contains("panicked at") {
+    let status = process.wait()?;
+    let text = speaks.join().unwrap_or_default();
+    let errors = complains.join().unwrap_or_default();
+    let runs = text.lines().rev().find_map(played).unwrap_or(1);
+    let mut caught: Vec<Caught> = text.lines().filter_map(violation).collect();
+    caught.dedup_by(|one, other| one.place == other.place);
+    let fell = |how: &str, invariant: &str| Caught {
+        place: format!("{}: {how}", arguments.join(" ")),
+        invariant: invariant.into(),
+    };
+    if endless {
+        caught.push(fell("no end", "stuck"));
+    } else if caught.is_empty() && errors.contains("panicked at") {
+        caught.push(fell("a panic", "I-27"));
+    } else if caught.is_empty() && !status.success() {
         // A few seeds do not reach every kind of fault, which a swarm says, too.
-        ensure!(ended.status.code() == Some(1), "{}: {text}{errors}", arguments.join(" "));
-        return Ok(None);
+        ensure!(status.code() == Some(1), "{}: {text}{errors}", arguments.join(" "));
     }
-    Ok(Some(Caught {
-        place: format!("{}: a panic", arguments.join(" ")),
-        invariant: "I-27".into(),
-    }))
+    Ok(Played { caught, runs })
 }
 
 /// `violation: seed 1234 I-03 …`, `violation: SC-43-… seed 7 outcome …`: where, and the first word
@@ -146,6 +352,17 @@ fn violation(line: &str) -> Option<Caught> {
     Some(Caught { place, invariant: word.to_owned() })
 }
 
+/// `90 of 92 runs as they should be; …`, `17 seeds, …`: how many were played.
+fn played(line: &str) -> Option<u64> {
+    let mut words = line.split_whitespace();
+    let first = words.next()?;
+    match words.next()? {
+        "of" => words.next()?.parse().ok(),
+        "seeds," => first.parse().ok(),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,5 +379,8 @@ mod tests {
         let scenario = violation("violation: SC-43-wrong-survivor seed 7 outcome not-promoted");
         assert_eq!(scenario, caught("SC-43-wrong-survivor", "outcome"));
         assert_eq!(violation("12 scenarios"), None);
+        assert_eq!(played("90 of 92 runs as they should be; 30.8 h simulated"), Some(92));
+        assert_eq!(played("17 seeds, 2.8 simulated hours in 9.0 s"), Some(17));
+        assert_eq!(played("        12  I-03"), None);
     }
 }

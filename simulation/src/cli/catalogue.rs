@@ -35,8 +35,13 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
 }
 
 pub(super) fn all(args: &CatalogueArgs) -> anyhow::Result<u8> {
-    let scenarios: Vec<Scenario> =
-        catalogue()?.into_iter().filter(|scenario| scenario.is_for(Tier::Sim)).collect();
+    let wanted = |scenario: &Scenario| {
+        let named = |name: &String| scenario.name.starts_with(name.as_str());
+        let chosen = args.names.is_empty() || args.names.iter().any(named);
+        scenario.is_for(Tier::Sim) && chosen && !args.except.contains(&scenario.name)
+    };
+    let scenarios: Vec<Scenario> = catalogue()?.into_iter().filter(wanted).collect();
+    anyhow::ensure!(!scenarios.is_empty(), "no simulated scenario is called that");
     let runs: Vec<(&Scenario, u64)> = scenarios
         .iter()
         .flat_map(|scenario| {
