@@ -56,6 +56,7 @@ pub async fn enforce(instance: &Arc<Instance>, generation: Generation) -> Result
         enforce: assignment.enforce.clone(),
         held: !waits && assignment.enforce.required > 0,
     };
+    instance.keep_assignment()?;
     write(instance, &dynamic).await?;
     let mut state = instance.state();
     let life = state.life;

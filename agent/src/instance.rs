@@ -180,7 +180,7 @@ impl Instance {
         let first = !state.informed;
         state.informed = true;
         if news {
-            // For the next start; the promise that counts is the pledge, so a failure is no harm.
+            // For the next start; what must not be forgotten is kept before its rule is proven.
             if let Ok(bytes) = serde_json::to_vec_pretty(&assignment) {
                 drop(crate::layout::replace(&self.layout.assignment(), &bytes));
             }
@@ -192,6 +192,17 @@ impl Instance {
             self.speak.notify_one();
         }
         news
+    }
+
+    /// Has the newest assignment on disk for good. Before its rule is proven: the record may narrow
+    /// to what is proven, and no power cut may bring an older rule back (I-07).
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn keep_assignment(&self) -> std::io::Result<()> {
+        let state = self.state();
+        let bytes = serde_json::to_vec_pretty(&state.assignment)?;
+        wire::files::write_secret(&self.layout.assignment(), &bytes)
     }
 
     /// The orchestrator granted the lease of an epoch to a report sent at `sent`.

@@ -158,9 +158,14 @@ pub fn comply(assignment: Option<&Assignment>, local: &Local, now: Moment) -> Op
     }
 }
 
-/// An assignment of an epoch before the one it accepted is an echo (I-20).
+/// An assignment of an epoch before the one it accepted is an echo, and so is one of an epoch
+/// before the one it swore off; and of an epoch that it swore off it never was the primary. A power
+/// cut can bring such an assignment back from disk (I-20).
 fn is_current(assignment: &Assignment, local: &Local) -> bool {
-    assignment.epoch >= local.pledge.granted
+    let sworn = local.pledge.sealed;
+    let over = sworn > assignment.epoch
+        || (sworn == assignment.epoch && matches!(assignment.role, Role::Primary { .. }));
+    assignment.epoch >= local.pledge.granted && !over
 }
 
 /// A data directory of another cluster is never touched (I-18).

@@ -51,7 +51,7 @@ impl<T: Clone + PartialEq> File<T> {
         }
     }
 
-    fn sync(&mut self) {
+    pub fn sync(&mut self) {
         self.before = None;
     }
 }

@@ -65,6 +65,8 @@ impl Host {
                 if self.sql_hangs() {
                     return Next::Failed;
                 }
+                // What is proven is not forgotten: the record may narrow to it (I-07).
+                self.disk.assignment.sync();
                 self.write_enforced(turn, &assignment);
                 Next::After(200)
             }

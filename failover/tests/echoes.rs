@@ -1,0 +1,47 @@
+//! What an agent does about an assignment that was true once.
+
+mod support;
+
+use failover::comply::{Configured, Divergence};
+use failover::report::{Pledge, Server};
+use failover::{Action, Assignment, Epoch, Local, Moment, assignment, comply};
+use support::{at, cluster, id};
+
+fn assigned(to: &str, epoch: u64) -> Assignment {
+    let mut known = assignment(&cluster(), &id(to)).expect("it is declared");
+    known.epoch = Epoch(epoch);
+    known
+}
+
+fn standby(granted: u64, sealed: u64) -> Local {
+    Local {
+        server: Server::Recovery { position: at(9), replayed: at(9).lsn, admits: false },
+        system_identifier: cluster().services.values().find_map(|it| it.system_identifier),
+        pledge: Pledge { granted: Epoch(granted), sealed: Epoch(sealed) },
+        configured: Configured { standby: true, ..Configured::default() },
+        sealed: false,
+        proven: None,
+        enforced: None,
+        prepared: None,
+        divergence: Divergence::None,
+        leased: None,
+        committed: None,
+        started: Moment(0),
+        down_since: Moment(0),
+        informed: false,
+    }
+}
+
+/// It was the primary of epoch 7, then a standby that swore off epoch 8; a power cut brought the
+/// assignment of epoch 7 back, which it accepted once.
+#[test]
+fn i20_an_assignment_from_before_an_oath_is_an_echo() {
+    let now = Moment(1);
+    let primary = |sealed| comply(Some(&assigned("a", 7)), &standby(7, sealed), now);
+    assert_eq!(primary(6), Some(Action::Promote), "sworn off the one before: it was chosen");
+    assert_eq!(primary(7), None, "whoever swears an epoch off is not its primary");
+    assert_eq!(primary(8), None, "the epoch is over");
+    let follows = |sealed| comply(Some(&assigned("b", 7)), &standby(0, sealed), now);
+    assert!(matches!(follows(6), Some(Action::Follow { .. })));
+    assert_eq!(follows(8), None, "that primary is none any more");
+}
