@@ -203,13 +203,16 @@ pub(crate) struct MutantsArgs {
     /// Only those whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Where the sources are; those that this program was built from unless told.
+    #[arg(long)]
+    sources: Option<PathBuf>,
     /// Print the names and stop.
     #[arg(long)]
     list: bool,
 }
 
 fn mutants(args: &MutantsArgs) -> anyhow::Result<u8> {
-    let root = scenarios::mutants::root();
+    let root = args.sources.clone().unwrap_or_else(scenarios::mutants::root);
     if args.list {
         for mutant in scenarios::mutants::list(&root)? {
             println!("{}: {}", mutant.name, mutant.what);

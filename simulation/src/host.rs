@@ -193,6 +193,27 @@ impl Host {
         self.server.as_ref().is_some_and(|server| server.answers() && server.open)
     }
 
+    /// Whether its agent or its guard runs: whoever is left fences a primary in time.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        let agent = self.agent.as_ref().is_some_and(|agent| agent.attached);
+        (agent && !self.paused.agent) || (self.guard.is_some() && !self.paused.guard)
+    }
+
+    /// Whether everything in it runs, and its disk is as it should be.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        let agent = self.agent.as_ref().is_some_and(|agent| agent.attached);
+        let paused = self.paused.agent || self.paused.guard || self.paused.postgres;
+        self.on && agent && self.guard.is_some() && !paused && !self.full && self.slow == 0
+    }
+
+    /// The cluster whose data it holds, for the oracle.
+    #[must_use]
+    pub fn system(&self) -> Option<SystemIdentifier> {
+        self.disk.data.as_ref().map(|data| data.system)
+    }
+
     /// Whether PostgreSQL follows and receives.
     #[must_use]
     pub fn is_streaming(&self) -> bool {

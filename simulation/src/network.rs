@@ -120,6 +120,17 @@ impl Network {
         self.bad > 0 && self.link(plane, from, to).cut
     }
 
+    /// Whether nothing is wrong with what voters and agents say to each other.
+    pub fn carries_control(&self) -> bool {
+        let size = self.places * self.places;
+        let part = |plane: Plane| {
+            let first = plane as usize * size;
+            self.links.get(first..first + size).unwrap_or_default()
+        };
+        let whole = |plane| !part(plane).iter().any(Link::is_bad);
+        self.bad == 0 || (whole(Plane::Raft) && whole(Plane::Health))
+    }
+
     /// Whether everything is as it should be.
     pub fn is_healthy(&self) -> bool {
         self.bad == 0

@@ -3,10 +3,12 @@
 //! event. What it is told of the replicated state it copies into small facts of its own.
 
 mod commits;
+mod doubts;
 mod facts;
 mod state;
 #[cfg(test)]
 mod tests;
+mod voters;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +19,8 @@ use failover::topology::Topology;
 use failover::zone::{Data, Zone};
 
 use crate::clock::At;
-use crate::host::{HostFault, Part};
+use crate::host::HostFault;
+use crate::world::Machine;
 pub(crate) use commits::Commit;
 pub use facts::HostState;
 pub use state::ServiceState;
@@ -52,6 +55,14 @@ pub struct Oracle {
     newest_read: Option<(At, At)>,
     gap: Duration,
     counting_from: Option<At>,
+    /// How many voters there are.
+    group: usize,
+    /// The log describes all of them.
+    described: bool,
+    /// Since when nothing keeps voters and agents from what they have to do.
+    calm: Option<At>,
+    /// What must come about soon, oldest first, and since when.
+    due: Vec<(At, doubts::Due)>,
 }
 
 /// The newest epoch that a name server served, by service.
@@ -94,6 +105,10 @@ impl Oracle {
             newest_read: None,
             gap: Duration::ZERO,
             counting_from: None,
+            group: topology.sites.len(),
+            described: false,
+            calm: None,
+            due: Vec::new(),
         }
     }
 
@@ -183,14 +198,6 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn elected(&mut self, voter: u8, term: u64) {
-        self.elections += 1;
-        let known = *self.leaders.entry(term).or_insert(voter);
-        if known != voter {
-            self.violate(&format!("I-19: two leaders in term {term}"));
-        }
-    }
-
     pub(crate) fn voter_stopped(&mut self, _voter: u8, reason: &str) {
         if reason.contains("cannot be read by this version") {
             self.violate(&format!("I-27: {reason}"));
@@ -198,11 +205,16 @@ impl Oracle {
     }
 
     pub(crate) fn operator_asks(&mut self, request: &Request, now: At) {
-        if let Request::Resume { service, .. } | Request::Failover { service, .. } = request {
-            let index = self.names.iter().position(|name| name == service);
-            if let Some(state) = index.and_then(|index| self.services.get_mut(index)) {
-                state.resumed_at = Some(now);
-            }
+        let of = |service: &ServiceId| self.names.iter().position(|name| name == service);
+        if let Request::Resume { service, .. } | Request::Failover { service, .. } = request
+            && let Some(state) = of(service).and_then(|index| self.services.get_mut(index))
+        {
+            state.resumed_at = Some(now);
+        }
+        if let Request::Forgo { service, .. } = request
+            && let Some(state) = of(service).and_then(|index| self.services.get_mut(index))
+        {
+            state.forgo_asked = true;
         }
     }
 
@@ -245,19 +257,25 @@ impl Oracle {
     }
 
     /// Something was done to a machine that bends what may be demanded of it.
-    pub(crate) fn faulted(&mut self, host: u8, fault: &HostFault) {
-        let Some(state) = self.hosts.get_mut(usize::from(host)) else { return };
+    pub(crate) fn faulted(&mut self, host: u8, fault: &HostFault, machines: &[Machine], now: At) {
+        let index = usize::from(host);
+        let Some(state) = self.hosts.get_mut(index) else { return };
+        if !machines[index].host.is_guarded() {
+            state.unguarded = Some(now);
+        }
         match fault {
-            HostFault::EmptySetting => state.overruled = true,
-            HostFault::Pause(Part::Agent | Part::Guard | Part::All)
-            | HostFault::CrashAgent
-            | HostFault::CrashGuard => state.was_frozen = true,
+            HostFault::EmptySetting => {
+                state.overruled = true;
+                self.emptied_setting(index, now);
+            }
             HostFault::ClockRate(rate) => {
                 self.lawful_clocks &= (950_000..=1_050_000).contains(rate);
             }
-            HostFault::CrashPostgres
+            HostFault::Pause(_)
+            | HostFault::CrashAgent
+            | HostFault::CrashGuard
+            | HostFault::CrashPostgres
             | HostFault::StartAgent
-            | HostFault::Pause(_)
             | HostFault::Resume(_)
             | HostFault::SlowDisk(_)
             | HostFault::FillDisk
@@ -274,9 +292,15 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn wiped(&mut self, host: u8) {
-        if let Some(state) = self.hosts.get_mut(usize::from(host)) {
-            *state = HostState { wiped: true, ..HostState::default() };
+    /// A disk is taken away: what it held it held.
+    pub(crate) fn wiped(&mut self, host: u8, machines: &[Machine]) {
+        let index = usize::from(host);
+        let Some(state) = self.hosts.get_mut(index) else { return };
+        *state = HostState { wiped: true, ..HostState::default() };
+        for (number, commit) in (0_u64..).zip(&mut self.commits) {
+            if commits::on_disk(&machines[index], number, commit.at) {
+                commit.gone |= 1 << index;
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! What clients were told: an acknowledged commit is never lost, a row that was read never
 //! vanishes.
 
+use std::time::Duration;
+
 use failover::ids::{Epoch, Lsn};
 
 use super::Oracle;
@@ -18,7 +20,13 @@ pub(crate) struct Commit {
     /// Its session asked for less than the rule, or its wait was ended from outside: the
     /// invariants except it.
     pub(crate) excepted: bool,
+    /// The machines whose disk was taken away while it was there, as bits.
+    pub(crate) gone: u64,
 }
+
+/// After both its agent and its guard were stopped or gone a machine is not fenced at once: what
+/// was under way may still be answered (docs/safety.md).
+const WAKES: Duration = Duration::from_secs(1);
 
 impl Oracle {
     pub(super) fn commit(&mut self, number: u64) -> &mut Commit {
@@ -34,12 +42,16 @@ impl Oracle {
         self.commit(number).excepted = true;
     }
 
-    pub(super) fn released(&mut self, host: usize, commit: Option<u64>, how: Release) {
+    pub(super) fn released(&mut self, host: usize, commit: Option<u64>, how: Release, now: At) {
         let overruled = self.hosts[host].overruled;
         let Some(number) = commit else { return };
         // What never waited though a rule was in force is judged like every other.
         if how != Release::NeverWaited || overruled {
-            self.commit(number).excepted = true;
+            // A session that asked for less is nobody's doubt.
+            let local = std::mem::replace(&mut self.commit(number).excepted, true);
+            if !local {
+                self.doubt(host, number, now);
+            }
         }
     }
 
@@ -61,7 +73,7 @@ impl Oracle {
                 if let Some(commit) = newest {
                     self.must_stay(host, commit, "I-02: read", machines);
                 }
-                self.fresh(host, now);
+                self.fresh(host, machines, now);
             }
             Outcome::Refused | Outcome::Lost => {}
         }
@@ -104,35 +116,36 @@ impl Oracle {
         }
         let holders = (0..machines.len())
             .filter(|other| state.rule & (1 << other) != 0)
-            .filter(|other| holds(&machines[*other], number, commit.at))
+            // What was on a disk that is gone since was there when it was acknowledged.
+            .filter(|other| {
+                commit.gone & (1 << other) != 0 || on_disk(&machines[*other], number, commit.at)
+            })
             .count();
-        // What was on a disk that is gone since was there when it was acknowledged.
-        let gone = self.hosts.iter().any(|host| host.wiped);
-        if holders < state.required as usize && !gone {
+        if holders < state.required as usize {
+            let ends: Vec<_> = machines.iter().map(|it| it.host.flushed_to()).collect();
             let text = format!(
                 "I-07: commit {number} at {} was acknowledged by {} with {holders} of the \
-                 recorded rule's {} of {:b} required; ends: {:?}",
+                 recorded rule's {} of {:b} required; flushed: {:?}",
                 commit.at,
                 self.name(host),
                 state.required,
                 state.rule,
-                machines
-                    .iter()
-                    .map(|machine| machine.host.log().map(|log| (log.end(), log.tree().timeline)))
-                    .collect::<Vec<_>>()
+                ends
             );
             self.violate(&text);
         }
     }
 
     /// Layer 3: once a newer primary admits clients, nobody reads at the older one.
-    fn fresh(&mut self, host: usize, now: At) {
+    fn fresh(&mut self, host: usize, machines: &[Machine], now: At) {
         let state = &self.services[self.service_of[host]];
         let Some((epoch, since)) = state.admitted else { return };
         // As a standby of the newer one it may be read again.
         let own = self.hosts[host].writable_in.filter(|_| self.hosts[host].writable);
         let stale = own.is_some_and(|own| own < epoch) && now > since;
-        if stale && self.lawful_clocks && !self.hosts[host].was_frozen {
+        let awake = machines.get(host).is_none_or(|machine| machine.host.is_guarded())
+            && self.hosts[host].unguarded.is_none_or(|at| now > at.plus(WAKES));
+        if stale && self.lawful_clocks && awake {
             let text = format!(
                 "I-03: {} answered a reader {} ms after epoch {epoch} admitted clients",
                 self.name(host),
@@ -161,6 +174,11 @@ impl Oracle {
 }
 
 /// Whether a commit is on a machine's disk, at its place.
+pub(super) fn on_disk(machine: &Machine, number: u64, at: Lsn) -> bool {
+    at <= machine.host.flushed_to() && holds(machine, number, at)
+}
+
+/// Whether a commit is in a machine's log, at its place.
 fn holds(machine: &Machine, number: u64, at: Lsn) -> bool {
     machine.host.log().is_some_and(|log| {
         let before = Lsn(at.0.saturating_sub(1));

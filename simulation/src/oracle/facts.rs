@@ -3,6 +3,7 @@
 use failover::ids::{Epoch, Lsn};
 
 use super::Oracle;
+use super::commits::on_disk;
 use crate::clock::At;
 use crate::host::{Fact, Process, Setting};
 use crate::world::Machine;
@@ -28,8 +29,14 @@ pub struct HostState {
     pub(crate) wiped: bool,
     /// A superuser has overruled the setting.
     pub(crate) overruled: bool,
-    /// Its agent or its guard was stopped or killed once: nobody may have been there to fence it.
-    pub(crate) was_frozen: bool,
+    /// When there was last neither an agent nor a guard that ran: nobody could fence it.
+    pub(crate) unguarded: Option<At>,
+    /// The setting is empty, because somebody overruled it.
+    pub(crate) emptied: bool,
+    /// Where its log ended when it was last found writable, and when that was.
+    pub(super) began: Option<(Lsn, At)>,
+    /// When its data was last replaced by another copy.
+    pub(super) remade: Option<At>,
 }
 
 impl Oracle {
@@ -41,28 +48,29 @@ impl Oracle {
         machines: &[Machine],
         now: At,
     ) -> Option<String> {
+        self.overdue(machines, now);
         let host = usize::from(host);
+        if matches!(fact, Fact::Rewound { .. } | Fact::Cloned | Fact::Quarantined) {
+            self.remade(host, machines, now);
+        }
         match fact {
-            Fact::Writable { epoch, promoted, timeline, .. } => {
+            Fact::Writable { epoch, promoted, timeline, from } => {
+                self.hosts[host].began = Some((*from, now));
                 self.writable(host, *epoch, *promoted, machines);
                 let how = if *promoted { "promoted" } else { "is a primary again" };
                 Some(format!("{how}, epoch {epoch}, timeline {timeline}"))
             }
-            Fact::Ended { fenced } => {
-                let state = &mut self.hosts[host];
-                state.writable = false;
-                state.admits = false;
-                state.proven = None;
-                Some(if *fenced { "fenced".into() } else { "PostgreSQL ended".into() })
+            Fact::Ended { fenced } => Some(self.ended(host, *fenced, now)),
+            Fact::Admitted { epoch, writable: true } => {
+                Some(self.admitted(host, *epoch, machines, now))
             }
-            Fact::Admitted { epoch, writable: true } => Some(self.admitted(host, *epoch, now)),
             Fact::Wrote { commit, at, .. } => {
                 self.commit(*commit).at = *at;
                 None
             }
-            Fact::Proven { epoch } => self.proven(host, *epoch),
+            Fact::Proven { epoch } => self.proven(host, *epoch, machines),
             Fact::Released { commit, how, at } => {
-                self.released(host, *commit, *how);
+                self.released(host, *commit, *how, now);
                 Some(format!("a wait ended without the standbys: {how:?} at {at}"))
             }
             Fact::Setting { process, setting } => {
@@ -126,6 +134,14 @@ impl Oracle {
             state.admits = false;
             state.proven = None;
         }
+        self.one_cluster(host, machines);
+        if !accepted(machines, host, epoch) {
+            let text = format!(
+                "I-04: {} is writable in epoch {epoch}, and its disk says another",
+                self.name(host)
+            );
+            self.violate(&text);
+        }
         let state = &self.services[service];
         let newest = epoch == state.epoch;
         if !promoted {
@@ -145,6 +161,7 @@ impl Oracle {
         }
         if newest {
             self.beyond_examined(host, machines);
+            self.holds_doubts(host, machines);
             self.keeps_all(host, epoch, machines);
         }
     }
@@ -167,8 +184,9 @@ impl Oracle {
         }
     }
 
-    fn admitted(&mut self, host: usize, epoch: Epoch, now: At) -> String {
+    fn admitted(&mut self, host: usize, epoch: Epoch, machines: &[Machine], now: At) -> String {
         let service = self.service_of[host];
+        self.flushed_before(host, machines);
         if self.hosts[host].proven != Some(epoch) {
             let text = format!("I-13: {} admits clients unproven, epoch {epoch}", self.name(host));
             self.violate(&text);
@@ -185,8 +203,12 @@ impl Oracle {
         format!("admits clients, epoch {epoch}")
     }
 
-    fn proven(&mut self, host: usize, epoch: Epoch) -> Option<String> {
+    fn proven(&mut self, host: usize, epoch: Epoch, machines: &[Machine]) -> Option<String> {
         let service = self.service_of[host];
+        if !accepted(machines, host, epoch) {
+            let text = format!("I-04: {} proves epoch {epoch}, not accepted", self.name(host));
+            self.violate(&text);
+        }
         self.hosts[host].proven = Some(epoch);
         // One that takes the next epoch itself is its primary from here on, without a restart.
         self.hosts[host].writable_in = self.hosts[host].writable_in.max(Some(epoch));
@@ -205,6 +227,11 @@ impl Oracle {
 
     /// I-07 and I-08, by the setting itself.
     fn setting(&mut self, host: usize, process: Process, setting: &Setting) {
+        if !setting.empty {
+            // Who says whether commits wait at all, and who is asked first.
+            self.hosts[host].overruled &= process != Process::Checkpointer;
+            self.hosts[host].emptied &= process != Process::Postmaster;
+        }
         let state = &self.services[self.service_of[host]];
         if setting.local || self.hosts[host].overruled || state.primary != Some(host) {
             if setting.empty && !setting.local && !self.hosts[host].overruled {
@@ -254,4 +281,87 @@ impl Oracle {
         }
         format!("rewound to {from}")
     }
+
+    /// I-11: what recovery brought to light is on the disks of W of the rule before anybody sees
+    /// it.
+    fn flushed_before(&mut self, host: usize, machines: &[Machine]) {
+        let state = &self.services[self.service_of[host]];
+        let Some((end, since)) = self.hosts[host].began else { return };
+        let Some(own) = machines.get(host).and_then(|machine| machine.host.log()) else { return };
+        if state.primary != Some(host) || state.required == 0 {
+            return;
+        }
+        let named = (0..machines.len()).filter(|other| state.rule & (1 << other) != 0);
+        let holders = named
+            .filter(|other| {
+                let it = &machines[*other].host;
+                let there = it.log().is_some_and(|log| own.fork(log) >= end);
+                let remade = self.hosts[*other].remade.is_some_and(|at| at >= since);
+                (there && it.flushed_to() >= end) || remade || self.hosts[*other].wiped
+            })
+            .count();
+        if holders < state.required as usize {
+            let text = format!(
+                "I-11: {} admits clients, and {holders} of the rule's {} hold its log up to {end}",
+                self.name(host),
+                state.required
+            );
+            self.violate(&text);
+        }
+    }
+
+    /// I-05: a service is one cluster for ever.
+    fn one_cluster(&mut self, host: usize, machines: &[Machine]) {
+        let Some(found) = machines.get(host).and_then(|machine| machine.host.system()) else {
+            return;
+        };
+        let known = &mut self.services[self.service_of[host]].system;
+        let first = *known.get_or_insert(found);
+        if first != found {
+            let text = format!("I-05: {} is primary of another cluster", self.name(host));
+            self.violate(&text);
+        }
+    }
+
+    /// I-18: the data of a machine was replaced, or put aside.
+    fn remade(&mut self, host: usize, machines: &[Machine], now: At) {
+        self.hosts[host].remade = Some(now);
+        let service = self.service_of[host];
+        if self.services[service].primary == Some(host) && !self.hosts[host].wiped {
+            let text = format!("I-18: the data of {}, the primary, was replaced", self.name(host));
+            self.violate(&text);
+        }
+        if self.hosts.iter().any(|it| it.wiped) {
+            return;
+        }
+        let lost = self.services[service].must.iter().copied().find(|number| {
+            let commit = self.commits[usize::try_from(*number).unwrap_or(0)];
+            !commit.excepted && !machines.iter().any(|it| on_disk(it, *number, commit.at))
+        });
+        if let Some(number) = lost {
+            let text = format!("I-18: the last copy of commit {number} was at {}", self.name(host));
+            self.violate(&text);
+        }
+    }
+
+    /// I-24: the primary was ended by its own agent or guard, and nothing had happened.
+    fn ended(&mut self, host: usize, fenced: bool, now: At) -> String {
+        let state = &self.services[self.service_of[host]];
+        let ours = state.primary == Some(host) && self.hosts[host].writable;
+        let newest = self.hosts[host].writable_in == Some(state.epoch);
+        if fenced && ours && newest && state.step.is_none() && self.is_calm_since(now) {
+            let text = format!("I-24: {} was fenced, and nothing had happened", self.name(host));
+            self.violate(&text);
+        }
+        let state = &mut self.hosts[host];
+        state.writable = false;
+        state.admits = false;
+        state.proven = None;
+        if fenced { "fenced".into() } else { "PostgreSQL ended".into() }
+    }
+}
+
+/// Whether a machine's disk says that it accepted an epoch.
+fn accepted(machines: &[Machine], host: usize, epoch: Epoch) -> bool {
+    machines.get(host).is_none_or(|machine| machine.host.pledge().granted == epoch)
 }

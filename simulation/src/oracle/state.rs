@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use failover::cluster::{Cluster, Record, Service, Step, Trigger};
-use failover::ids::{Epoch, InstanceId, Lsn};
+use failover::ids::{Epoch, InstanceId, Lsn, SystemIdentifier, TransitionId};
 use failover::topology::ServiceSpec;
 
 use super::Oracle;
+use super::doubts::Doubtful;
 use crate::clock::At;
 use crate::world::Machine;
 
@@ -47,6 +48,18 @@ pub struct ServiceState {
     pub(crate) unacknowledged: bool,
     pub(crate) auto_at: Option<At>,
     pub(crate) resumed_at: Option<At>,
+    /// A person asked automation to pause.
+    held: bool,
+    /// A person gave commits in doubt up.
+    pub(super) forgo_asked: bool,
+    /// The number of the open transition.
+    transition: Option<TransitionId>,
+    /// Commits that returned without their standbys.
+    pub(super) doubtful: Vec<Doubtful>,
+    /// Those that the chosen primary must have.
+    pub(super) barring: Vec<(u64, Lsn)>,
+    /// The cluster that its first primary was of.
+    pub(super) system: Option<SystemIdentifier>,
 }
 
 impl ServiceState {
@@ -70,6 +83,12 @@ impl ServiceState {
             unacknowledged: false,
             auto_at: None,
             resumed_at: None,
+            held: false,
+            forgo_asked: false,
+            transition: None,
+            doubtful: Vec::new(),
+            barring: Vec::new(),
+            system: None,
         }
     }
 }
@@ -147,12 +166,15 @@ impl Oracle {
         let rule = rule.fold(0_u64, |bits, host| bits | 1 << host);
         let before = self.services[position].clone_small();
         if service.epoch != before.epoch {
-            self.epoch_moved(position, (service.epoch, primary), machines)?;
+            self.epoch_moved(position, (service.epoch, primary), &examined, machines)?;
             self.services[position].examined = examined;
+            self.doubts_bar(position, primary.unwrap_or(usize::MAX), service);
         } else if primary != before.primary {
             return Err(format!("I-04: epoch {} has two primaries", service.epoch));
         }
-        self.auto_failovers(position, service, now)?;
+        self.doubts_follow(position, service, machines)?;
+        self.steps_forward(position, service)?;
+        self.auto_failovers(position, service, machines, now)?;
         self.name_moved(position, service)?;
         let step = service.step();
         if step != before.step {
@@ -168,6 +190,8 @@ impl Oracle {
         state.required = service.rule.required;
         state.settled = service.rule.instances == service.rule.enforce.instances;
         state.step = step;
+        state.held = service.hold.is_some();
+        state.transition = service.transition.as_ref().map(|transition| transition.id);
         state.doubts = service.doubts.len();
         Ok(())
     }
@@ -176,6 +200,7 @@ impl Oracle {
         &mut self,
         position: usize,
         (epoch, primary): (Epoch, Option<usize>),
+        examined: &[(usize, Lsn)],
         machines: &[Machine],
     ) -> Result<(), String> {
         let state = &self.services[position];
@@ -204,6 +229,17 @@ impl Oracle {
                 "I-06: epoch {epoch} was granted with {count} of {size} sealed, {needed} needed"
             ));
         }
+        // What was compared stood still: the former primary's own word is its clean stop.
+        let moving = examined.iter().find(|(host, at)| {
+            let sealed = self.hosts[*host].sealed_at;
+            state.primary != Some(*host) && sealed != Some((old, *at))
+        });
+        if let Some((host, at)) = moving.filter(|_| old.0 > 0) {
+            return Err(format!(
+                "I-06: epoch {epoch} was granted by {} at {at}, which had not sealed {old} there",
+                self.name(*host)
+            ));
+        }
         if returned {
             self.reach("return to the former primary");
         }
@@ -212,14 +248,56 @@ impl Oracle {
         Ok(())
     }
 
+    /// I-20, I-21: a transition goes forward, one step after the other, or ends; the next begins
+    /// when it has ended, or when the primary that it chose is lost.
+    fn steps_forward(&self, position: usize, service: &Service) -> Result<(), String> {
+        let before = &self.services[position];
+        let open = service.transition.as_ref();
+        let Some(known) = before.transition else { return Ok(()) };
+        match open {
+            Some(open) if open.id == known => {
+                let back = before.step.is_some_and(|step| open.step < step);
+                let jumped =
+                    before.step.is_some_and(|step| open.step > Step::Seal && step < Step::Seal);
+                if back || jumped {
+                    let from = before.step.map_or("nothing", Step::name);
+                    return Err(format!(
+                        "I-20: a transition went from {from} to {}",
+                        open.step.name()
+                    ));
+                }
+                Ok(())
+            }
+            Some(open) if open.id < known => {
+                Err(format!("I-20: transition {} came after {known}", open.id))
+            }
+            Some(_) => Ok(()),
+            None => match before.step {
+                Some(step @ (Step::Promote | Step::Prove | Step::Redirect)) => {
+                    Err(format!("I-20: a transition ended at {}", step.name()))
+                }
+                Some(Step::Quiesce | Step::CatchUp | Step::Seal | Step::Verify) | None => Ok(()),
+            },
+        }
+    }
+
+    /// I-26: a primary that serves, and of which nothing keeps the law from knowing, is not lost.
+    fn was_well(&self, position: usize, machines: &[Machine], now: At) -> bool {
+        let primary = self.services[position].primary.and_then(|host| machines.get(host));
+        primary.is_some_and(|primary| primary.host.is_writable() && primary.host.admits())
+            && self.is_calm_since(now)
+    }
+
     /// I-25.
     fn auto_failovers(
         &mut self,
         position: usize,
         service: &Service,
+        machines: &[Machine],
         now: At,
     ) -> Result<(), String> {
         let window = self.window;
+        let (held, well) = (self.services[position].held, self.was_well(position, machines, now));
         let trigger = service.transition.as_ref().map(|transition| transition.trigger);
         let state = &mut self.services[position];
         let began = state.step.is_none() && service.step().is_some();
@@ -244,6 +322,12 @@ impl Oracle {
         });
         if trigger == Some(Trigger::PrimaryLost) && barred && window > Duration::ZERO {
             return Err("I-25: a second automatic failover within the window".into());
+        }
+        if trigger == Some(Trigger::PrimaryLost) && held {
+            return Err("I-25: an automatic failover although a person said to wait".into());
+        }
+        if trigger == Some(Trigger::PrimaryLost) && well {
+            return Err("I-26: a primary that serves was taken for lost".into());
         }
         Ok(())
     }

@@ -178,7 +178,7 @@ impl World {
             Deed::FillDisk { process, place } => self.fill_disk(*process, *place, true),
             Deed::FreeDisk { process, place } => self.fill_disk(*process, *place, false),
             Deed::Host { host, fault } => {
-                self.oracle.faulted(*host, fault);
+                self.oracle.faulted(*host, fault, &self.machines, self.now);
                 self.fault(*host, *fault);
             }
             Deed::LocalSession { host } => {
@@ -191,6 +191,8 @@ impl World {
                 self.ask((**request).clone(), Duration::from_secs(10));
             }
         }
+        let calm = self.is_calm();
+        self.oracle.disturbed(!calm || disturbs(deed), calm, self.now);
     }
 
     fn relink(&mut self, planes: &[Plane], from: u8, to: u8, change: impl Fn(&mut Link)) {
@@ -332,7 +334,7 @@ impl World {
         }
         if matches!(process, Process::Postgres | Process::Site | Process::Agent) {
             for host in self.hosts_at(place) {
-                self.oracle.wiped(host);
+                self.oracle.wiped(host, &self.machines);
                 self.fault(host, HostFault::Wipe);
             }
         }
@@ -428,9 +430,38 @@ impl World {
 
     fn fault_all(&mut self, place: u8, fault: &HostFault) {
         for host in self.hosts_at(place) {
-            self.oracle.faulted(host, fault);
+            self.oracle.faulted(host, fault, &self.machines, self.now);
             self.fault(host, *fault);
         }
+    }
+}
+
+/// Whether it could keep a voter or an agent from what it has to do.
+fn disturbs(deed: &Deed) -> bool {
+    match deed {
+        Deed::Cut { planes, .. } | Deed::Mend { planes, .. } | Deed::Worsen { planes, .. } => {
+            planes.iter().any(|plane| matches!(plane, Plane::Raft | Plane::Health))
+        }
+        Deed::Host { fault, .. } => !matches!(
+            fault,
+            HostFault::CancelWaits
+                | HostFault::EmptySetting
+                | HostFault::Impostor { .. }
+                | HostFault::StallCheckpointer(_)
+                | HostFault::LongQuery(_)
+                | HostFault::SlowReplay(_)
+        ),
+        Deed::LocalSession { .. } | Deed::Ask(_) => false,
+        Deed::MendAll
+        | Deed::Crash { .. }
+        | Deed::Start { .. }
+        | Deed::Destroy { .. }
+        | Deed::Pause { .. }
+        | Deed::Resume { .. }
+        | Deed::Skew { .. }
+        | Deed::SlowDisk { .. }
+        | Deed::FillDisk { .. }
+        | Deed::FreeDisk { .. } => true,
     }
 }
 

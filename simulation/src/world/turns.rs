@@ -198,7 +198,7 @@ impl World {
             let name = self.voters[usize::from(index)].name.clone();
             self.say(|| format!("{name} leads"));
             self.coverage.hit("raft: elected");
-            self.oracle.elected(index, term);
+            self.oracle.elected(index, term, &self.voters);
             self.ask_name_servers_now(index);
         }
     }
@@ -227,6 +227,12 @@ impl World {
                 self.oracle.violate(&text);
             }
         }
+        self.oracle.durable(place, cluster, &self.voters);
+        if self.oracle.is_disturbed() && self.is_calm() {
+            self.oracle.disturbed(true, true, self.now);
+        }
+        let Some(process) = &self.voters[usize::from(index)].process else { return };
+        let cluster = process.replica.cluster();
         let news = self.oracle.applied(place.index, cluster, &self.machines, self.now);
         for text in news {
             self.say(|| text);

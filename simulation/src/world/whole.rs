@@ -76,6 +76,19 @@ impl World {
         stale.map(|server| format!("name server {server} answers something else"))
     }
 
+    /// Whether every voter, every agent and what they say to each other is as it should be:
+    /// whatever becomes of the rest, nothing keeps the law from knowing.
+    pub(crate) fn is_calm(&self) -> bool {
+        let voter = |index: &u8| {
+            let voter = &self.voters[usize::from(*index)];
+            let acts = voter.process.as_ref().is_some_and(|process| !process.standing.stopped);
+            voter.powered && !voter.paused && acts && !voter.disk.full && voter.disk.slow.is_zero()
+        };
+        self.network.carries_control()
+            && self.current.iter().all(voter)
+            && self.machines.iter().all(|machine| machine.host.is_well())
+    }
+
     /// The leader's own explanation of each service, for a run that is stuck. The run ends here.
     pub fn explain(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
