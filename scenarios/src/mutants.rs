@@ -171,10 +171,14 @@ impl Copy {
 
     /// Plants a bug, builds the world with it, and takes it out again.
     fn build(&self, mutant: Option<&Mutant>) -> anyhow::Result<(Output, PathBuf)> {
+        // The sources may be edited meanwhile: what was copied in the beginning counts.
         let planted =
-            mutant.map(|mutant| mutant.plant(&self.root)).transpose()?.unwrap_or_default();
+            mutant.map(|mutant| mutant.plant(&self.place)).transpose()?.unwrap_or_default();
+        let mut before = Vec::new();
         for (file, text) in &planted {
-            std::fs::write(self.place.join(file), text)?;
+            let file = self.place.join(file);
+            before.push((file.clone(), std::fs::read(&file)?));
+            std::fs::write(file, text)?;
         }
         let target = self.root.join("target/mutants/build");
         let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -185,8 +189,8 @@ impl Copy {
             .current_dir(&self.place)
             .output()
             .context("cargo builds the copy")?;
-        for file in planted.keys() {
-            copy(&self.root.join(file), &self.place.join(file))?;
+        for (file, text) in before {
+            std::fs::write(file, text)?;
         }
         Ok((built, target.join("release/baton-sim")))
     }
