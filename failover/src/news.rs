@@ -6,7 +6,6 @@
 
 use crate::position::Position;
 use crate::report::{Down, Receiver, Report, Server, Stream};
-use alloc::vec::Vec;
 
 impl Report {
     /// Whether this says something beside how far the log has grown and how old things are.
@@ -88,7 +87,7 @@ fn is_further(now: &Position, before: &Position) -> bool {
     now.timeline == before.timeline && now.history == before.history && now.lsn >= before.lsn
 }
 
-fn are_same(now: &Vec<Stream>, before: &Vec<Stream>) -> bool {
+fn are_same(now: &[Stream], before: &[Stream]) -> bool {
     let plain = |stream: &Stream| (stream.streaming, stream.caught_up);
     now.len() == before.len()
         && now
@@ -105,6 +104,7 @@ fn follows(receiver: &Receiver) -> (&crate::ids::InstanceId, bool) {
 mod tests {
     use super::*;
     use crate::ids::{Lsn, Timeline};
+    use alloc::vec::Vec;
 
     fn at(timeline: u32, lsn: u64) -> Position {
         Position { timeline: Timeline(timeline), history: Vec::new(), lsn: Lsn(lsn) }

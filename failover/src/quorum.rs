@@ -63,8 +63,7 @@ pub fn may_follow(old: &Rule, new: &Rule) -> bool {
     // Logs of before decision 0013 narrow to what is enforced.
     let narrows = new.enforce == old.enforce
         && new.instances == old.enforce.instances
-        && (new.required == counted(old.enforce.required)
-            || new.required == old.enforce.required);
+        && (new.required == counted(old.enforce.required) || new.required == old.enforce.required);
     covers(&new.instances, new.required, &new.enforce) && (grows || narrows)
 }
 
