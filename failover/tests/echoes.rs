@@ -1,5 +1,7 @@
 //! What an agent does about an assignment that was true once.
 
+#![expect(clippy::unwrap_used, reason = "what cannot be made fails the test")]
+
 mod support;
 
 use failover::comply::{Configured, Divergence};

@@ -15,6 +15,7 @@ type Stand<'a> = (&'a ServiceId, u64, Option<&'static str>, u64, Option<&'a Inst
 
 /// The hash of what `request` would do now, in hexadecimal.
 #[must_use]
+#[expect(clippy::missing_panics_doc, reason = "names and numbers are always JSON")]
 pub fn hash(cluster: &Cluster, request: &Request, rehearsal: &Rehearsal) -> String {
     let stands: Vec<Stand<'_>> = cluster
         .services
