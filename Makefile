@@ -72,6 +72,7 @@ mutants: programs ## planted bugs: each must be caught (ONLY=name)
 	@$(SIM) mutants $(if $(ONLY),--only $(ONLY))
 
 fuzz: ## every decoder of outside bytes (SECONDS=90 TARGET=)
+	@bash scripts/setup fuzz
 	@bash scripts/fuzz $(or $(SECONDS),90) $(TARGET)
 
 deny: setup ## licences, bans, sources and known vulnerabilities of the dependencies
