@@ -74,9 +74,14 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
         mutant.plant(root)?;
     }
     let began = wire::clock::now();
-    let copy = Copy::new(root)?;
     eprintln!("builds the world without any bug");
-    let plan = Plan::new(&build(&copy, None)?, options)?;
+    let mut copy = Copy::new(root, true)?;
+    let world = build(&copy, None).or_else(|error| {
+        eprintln!("what is thought to be needed does not do ({error:#}): builds all of it");
+        copy = Copy::new(root, false)?;
+        build(&copy, None)
+    })?;
+    let plan = Plan::new(&world, options)?;
     println!(
         "{:<44} {:<9} {:<44} {:>5} {:>13}",
         "planted bug", "breaks", "caught by", "runs", "built, played"
@@ -348,7 +353,10 @@ fn violation(line: &str) -> Option<Caught> {
         ("seed", Some(seed)) => format!("seed {seed}"),
         _ => first.to_owned(),
     };
-    let word = words.next().unwrap_or("?").trim_end_matches(':');
+    // A cluster that never stood says so before it says why.
+    let known = |word: &&str| word.starts_with("I-") || *word == "outcome" || *word == "stuck";
+    let words: Vec<&str> = words.map(|word| word.trim_end_matches(':')).collect();
+    let word = words.iter().copied().find(known).or(words.first().copied()).unwrap_or("?");
     Some(Caught { place, invariant: word.to_owned() })
 }
 
@@ -378,6 +386,8 @@ mod tests {
         assert_eq!(colon, caught("seed 7", "I-12"));
         let scenario = violation("violation: SC-43-wrong-survivor seed 7 outcome not-promoted");
         assert_eq!(scenario, caught("SC-43-wrong-survivor", "outcome"));
+        let never = "violation: SC-01-cut seed 1 the cluster never stood: I-08: empty at 1.0 s";
+        assert_eq!(violation(never), caught("SC-01-cut", "I-08"));
         assert_eq!(violation("12 scenarios"), None);
         assert_eq!(played("90 of 92 runs as they should be; 30.8 h simulated"), Some(92));
         assert_eq!(played("17 seeds, 2.8 simulated hours in 9.0 s"), Some(17));

@@ -232,11 +232,13 @@ impl Oracle {
         // What was compared stood still: the former primary's own word is its clean stop.
         let moving = examined.iter().find(|(host, at)| {
             let sealed = self.hosts[*host].sealed_at;
-            state.primary != Some(*host) && sealed != Some((old, *at))
+            let end = machines[*host].host.log().map(crate::host::Log::end);
+            let moved = end.is_some_and(|end| end > *at);
+            state.primary != Some(*host) && (sealed != Some((old, *at)) || moved)
         });
         if let Some((host, at)) = moving.filter(|_| old.0 > 0) {
             return Err(format!(
-                "I-06: epoch {epoch} was granted by {} at {at}, which had not sealed {old} there",
+                "I-06: epoch {epoch} was granted by {} at {at}, which did not stand there sealed from {old}",
                 self.name(*host)
             ));
         }
