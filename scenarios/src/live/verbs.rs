@@ -64,10 +64,7 @@ pub(super) fn act(stage: &Stage<'_>, verb: &Verb) -> Result<()> {
         }
         Verb::Lose(what) => lose(stage, what),
         Verb::Delay(_) => bail!("delays need `tc netem`, which this kernel does not have"),
-        Verb::Crash(target) => each(stage, target, |site, part| {
-            cluster.kill_part(site, part);
-            Ok(())
-        }),
+        Verb::Crash(target) => crash(stage, target),
         Verb::Start(target) => each(stage, target, |site, part| start(stage, site, part)),
         Verb::Restart(target) => {
             each(stage, target, |site, part| {
@@ -121,6 +118,22 @@ fn each(
         }
     }
     Ok(())
+}
+
+/// Together: nobody among them acts on the death of another.
+fn crash(stage: &Stage<'_>, target: &Target) -> Result<()> {
+    let mut doomed = 0;
+    each(stage, target, |_, _| {
+        doomed += 1;
+        Ok(())
+    })?;
+    if doomed > 1 {
+        signal(stage, target, Signal::SIGSTOP)?;
+    }
+    each(stage, target, |site, part| {
+        stage.cluster.kill_part(site, part);
+        Ok(())
+    })
 }
 
 fn start(stage: &Stage<'_>, site: &str, part: Part) -> Result<()> {
