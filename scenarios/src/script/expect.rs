@@ -71,7 +71,7 @@ pub struct Expect {
     /// The instances that PostgreSQL is told to wait for stand at exactly these sites.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Places>,
-    /// W of the rule as recorded.
+    /// W of the rule as PostgreSQL is told it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub required: Option<u32>,
     /// At least so many doubtful commits are recorded.

@@ -58,6 +58,7 @@ impl Oracle {
     /// A client is told something.
     pub(crate) fn told(&mut self, host: u8, outcome: Outcome, machines: &[Machine], now: At) {
         let host = usize::from(host);
+        self.serves_proven(host, outcome);
         match outcome {
             Outcome::Acknowledged { commit, warned } => {
                 if warned {
@@ -76,6 +77,15 @@ impl Oracle {
                 self.fresh(host, machines, now);
             }
             Outcome::Refused | Outcome::Lost => {}
+        }
+    }
+
+    /// I-13: a writable instance says nothing to a client before it has proven its epoch.
+    fn serves_proven(&mut self, host: usize, outcome: Outcome) {
+        let said = matches!(outcome, Outcome::Acknowledged { .. } | Outcome::Seen { .. });
+        if said && self.hosts[host].writable && self.hosts[host].proven.is_none() {
+            let text = format!("I-13: {} answers clients, and has proven nothing", self.name(host));
+            self.violate(&text);
         }
     }
 

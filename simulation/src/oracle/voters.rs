@@ -37,11 +37,13 @@ impl Oracle {
         let Some(leader) = voters.get(usize::from(voter)) else { return };
         let given = |other: &&Voter| {
             let hard = other.disk.saved.hard;
-            hard.term > term || (hard.term == term && hard.vote == leader.id.0)
+            let voted = hard.term > term || (hard.term == term && hard.vote == leader.id.0);
+            // Who comes back with another disk has no vote under its old number.
+            voted && other.disk.births <= 1
         };
         let votes = voters.iter().filter(given).count();
         let size = self.group;
-        if votes + emptied(voters) < self.majority(size) {
+        if votes < self.majority(size) {
             self.violate(&format!(
                 "I-22: {} leads in term {term} by {votes} votes of {size} that are on disk",
                 leader.name

@@ -261,7 +261,7 @@ fn state(world: &World, parts: &Parts, expect: &Expect, service: &Service) -> Re
         demand("transition", demanded, service.transition.is_some())?;
     }
     if let Some(demanded) = expect.required {
-        demand("required", demanded, service.rule.required)?;
+        demand("required", demanded, service.rule.enforce.required)?;
     }
     if let Some(least) = expect.doubts
         && service.doubts.len() < least as usize
@@ -341,7 +341,7 @@ fn whole(world: &World, cluster: &Cluster, since: Since) -> Result<(), String> {
             service.spec.instances.keys().filter(|instance| *instance != primary).collect();
         let named: BTreeSet<&InstanceId> = rule.enforce.instances.iter().collect();
         let recorded: BTreeSet<&InstanceId> = rule.instances.iter().collect();
-        if named != all || recorded != all || rule.required != service.spec.required {
+        if named != all || recorded != all || rule.enforce.required != service.spec.required {
             return Err(format!("the rule is {}", failover::quorum::describe(rule)));
         }
         if service.published.as_ref().map(|published| published.epoch) != Some(service.epoch) {
