@@ -56,7 +56,8 @@ pub async fn enforce(instance: &Arc<Instance>, generation: Generation) -> Result
         enforce: assignment.enforce.clone(),
         held: !waits && assignment.enforce.required > 0,
     };
-    instance.keep_assignment()?;
+    // The record may narrow to this rule: an older one must never be taken up again (I-07).
+    instance.kept.keep(instance)?;
     write(instance, &dynamic).await?;
     let mut state = instance.state();
     let life = state.life;
@@ -326,8 +327,8 @@ pub async fn flushed(connection: &Connection, enforce: &Enforce) -> Result<(), P
     }
     let end = connection.text("select pg_current_wal_flush_lsn()", BOUND).await?;
     let query = format!(
-        "select count(*) >= {} from pg_stat_replication where state = 'streaming' \
-         and lower(application_name) in ({}) and flush_lsn >= '{}'",
+        "select count(distinct lower(application_name)) >= {} from pg_stat_replication \
+         where state = 'streaming' and lower(application_name) in ({}) and flush_lsn >= '{}'",
         enforce.required,
         listed(enforce),
         end.unwrap_or_default()

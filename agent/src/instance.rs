@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::guard::client::{Guard, GuardError, Notice, Start};
 use crate::guard::{Cause, Exited, Launch, Status};
 use crate::history;
+use crate::kept::{self, Kept};
 use crate::layout::Layout;
 use crate::pledge::Promises;
 use crate::postgres::{PostgresError, Programs};
@@ -73,6 +74,7 @@ pub struct Instance {
     state: Mutex<State>,
     guard: Mutex<Option<Guard>>,
     guard_program: PathBuf,
+    pub(crate) kept: Kept,
     leaving: AtomicBool,
     notices: mpsc::UnboundedSender<Notice>,
     /// One proof that commits wait at a time.
@@ -99,9 +101,7 @@ impl Instance {
         let mut state = State::new(now());
         // What was not recorded when the last agent ended may still go on.
         state.overruled = promises.get().doubt_pending;
-        state.assignment = std::fs::read(layout.assignment())
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        state.assignment = kept::load(&layout);
         let speaker = Speaker {
             service: config.service.clone(),
             instance: config.instance.clone(),
@@ -124,6 +124,7 @@ impl Instance {
             state: Mutex::new(state),
             guard: Mutex::new(None),
             guard_program,
+            kept: Kept::default(),
             leaving: AtomicBool::new(false),
             notices,
             proof: tokio::sync::Mutex::new(()),
@@ -180,7 +181,6 @@ impl Instance {
         let first = !state.informed;
         state.informed = true;
         if news {
-            // For the next start; what must not be forgotten is kept before its rule is proven.
             if let Ok(bytes) = serde_json::to_vec_pretty(&assignment) {
                 drop(crate::layout::replace(&self.layout.assignment(), &bytes));
             }
@@ -192,17 +192,6 @@ impl Instance {
             self.speak.notify_one();
         }
         news
-    }
-
-    /// Has the newest assignment on disk for good. Before its rule is proven: the record may narrow
-    /// to what is proven, and no power cut may bring an older rule back (I-07).
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn keep_assignment(&self) -> std::io::Result<()> {
-        let state = self.state();
-        let bytes = serde_json::to_vec_pretty(&state.assignment)?;
-        wire::files::write_secret(&self.layout.assignment(), &bytes)
     }
 
     /// The orchestrator granted the lease of an epoch to a report sent at `sent`.

@@ -102,6 +102,11 @@ impl Layout {
         self.run.join("pledge.json")
     }
 
+    /// The newest assignment on which something rests that outlives a power cut.
+    pub fn kept_assignment(&self) -> PathBuf {
+        self.run.join("assignment-kept.json")
+    }
+
     /// The newest assignment.
     pub fn assignment(&self) -> PathBuf {
         self.run.join("assignment.json")

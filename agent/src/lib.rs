@@ -21,6 +21,7 @@ pub mod guard;
 pub mod history;
 pub mod identity;
 pub mod instance;
+pub mod kept;
 pub mod knock;
 pub mod layout;
 pub mod listen;

@@ -158,6 +158,7 @@ pub fn resolve(instance: &Instance, upstream: &InstanceId) -> Result<Upstream, P
     if assignment.epoch <= instance.promises.get().pledge.sealed {
         return Err(PerformError::Stale("sealed against the primary of this epoch"));
     }
+    instance.kept.keep(instance)?;
     let peer = assignment
         .peers
         .get(upstream)

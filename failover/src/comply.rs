@@ -195,7 +195,9 @@ fn as_primary(
             local.informed.then_some(Action::Accept { epoch })
         }
         Server::Down(down) => {
-            if !may_start(down, assignment, local, now) {
+            // What a rewind left behind is never started, whoever says so (I-15).
+            let beyond = local.divergence == Divergence::Beyond;
+            if beyond || !may_start(down, assignment, local, now) {
                 None
             } else if local.configured.standby {
                 Some(Action::StartStandby { upstream: None })

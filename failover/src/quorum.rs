@@ -144,10 +144,14 @@ fn target(rule: &Rule, wish: &Wish) -> Option<Enforce> {
 /// `None`: fewer than W stream, or W is 0 and nothing can be said.
 #[must_use]
 pub fn flushed(rule: &Rule, streams: &[Stream]) -> Option<Lsn> {
-    let mut ends: Vec<Lsn> = streams
+    // One that came back is seen twice for a while, and counts once (F-05).
+    let mut ends: Vec<Lsn> = rule
+        .instances
         .iter()
-        .filter(|stream| rule.instances.contains(&stream.instance))
-        .map(|stream| stream.flushed)
+        .filter_map(|id| {
+            let own = streams.iter().filter(|stream| stream.instance == *id);
+            own.map(|stream| stream.flushed).max()
+        })
         .collect();
     ends.sort_unstable();
     let required = usize::try_from(rule.required).ok().filter(|required| *required > 0)?;

@@ -4,10 +4,10 @@
 
 mod support;
 
-use failover::cluster::{Cluster, Doubt};
+use failover::cluster::{Cluster, Doubt, Rule};
 use failover::event::{Change, Event, ServiceChange, Stamp};
-use failover::report::{Down, Server};
-use failover::{Epoch, Lsn, Request, Ruling, Timestamp, apply, decide, rule_on};
+use failover::report::{Down, Server, Stream};
+use failover::{Epoch, Lsn, Request, Ruling, Timestamp, apply, decide, quorum, rule_on};
 use support::{Situation, at, clinic, id};
 
 /// Applies whatever the law proposes until it proposes nothing more.
@@ -363,4 +363,19 @@ fn i12_a_returning_primary_opens_no_second_doubt_before_its_marker() {
     });
     run(&mut now);
     assert!(doubts(&now).iter().any(|doubt| doubt.epoch == Epoch(2) && doubt.open));
+}
+
+/// F-05: a standby that came back is seen twice until its former stream is given up.
+#[test]
+fn i12_one_that_came_back_counts_once() {
+    let rule = Rule { instances: [id("b"), id("c")].into(), required: 2, ..Rule::default() };
+    let stream = |name: &str, flushed: u64| Stream {
+        instance: id(name),
+        streaming: true,
+        flushed: Lsn(flushed),
+        caught_up: true,
+    };
+    let (former, back, other) = (stream("b", 140), stream("b", 150), stream("c", 100));
+    assert_eq!(quorum::flushed(&rule, &[former.clone(), back.clone(), other]), Some(Lsn(100)));
+    assert_eq!(quorum::flushed(&rule, &[former, back]), None);
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use failover::comply::{Configured, Divergence};
-use failover::report::{Pledge, Server};
+use failover::report::{Down, Pledge, Server};
 use failover::{Action, Assignment, Epoch, Local, Moment, assignment, comply};
 use support::{at, cluster, id};
 
@@ -46,4 +46,16 @@ fn i20_an_assignment_from_before_an_oath_is_an_echo() {
     let follows = |sealed| comply(Some(&assigned("b", 7)), &standby(0, sealed), now);
     assert!(matches!(follows(6), Some(Action::Follow { .. })));
     assert_eq!(follows(8), None, "that primary is none any more");
+}
+
+/// Seed 2343: the power failed in the middle of a rewind, and a voter that lagged said primary.
+#[test]
+fn i15_what_a_rewind_left_is_started_by_nobody() {
+    let wish = |divergence| {
+        let server = Server::Down(Down::NotStarted);
+        let local = Local { server, divergence, informed: true, ..standby(7, 6) };
+        comply(Some(&assigned("a", 7)), &local, Moment(1))
+    };
+    assert!(matches!(wish(Divergence::Suspected), Some(Action::StartStandby { upstream: None })));
+    assert_eq!(wish(Divergence::Beyond), None);
 }

@@ -183,13 +183,25 @@ impl Host {
     }
 
     /// Whom to follow; refused when this epoch was sealed (I-20).
-    pub(super) fn resolve(&self, upstream: &InstanceId) -> Option<(Peer, Epoch)> {
+    pub(super) fn resolve(&mut self, upstream: &InstanceId) -> Option<(Peer, Epoch)> {
         let assignment = self.assignment()?;
-        if assignment.epoch <= self.disk.memory.pledge.sealed {
+        if assignment.epoch <= self.disk.memory.pledge.sealed || !self.keep_assignment() {
             return None;
         }
         assignment.peers.get(upstream)?;
         Some((self.peer(upstream)?, assignment.epoch))
+    }
+
+    /// The newest assignment outlives a power cut: no older one is taken for current after it.
+    /// False: the disk is full.
+    pub(super) fn keep_assignment(&mut self) -> bool {
+        let newest = self.assignment();
+        let kept = !self.full || *self.disk.assignment.get() == newest;
+        if kept {
+            self.disk.assignment.set(newest);
+            self.disk.assignment.sync();
+        }
+        kept
     }
 
     pub(super) fn allow_stream(&mut self, epoch: Epoch) {

@@ -51,6 +51,7 @@ impl<T: Clone + PartialEq> File<T> {
         }
     }
 
+    /// It outlives a power cut as it is now.
     pub fn sync(&mut self) {
         self.before = None;
     }

@@ -66,7 +66,9 @@ impl Host {
                     return Next::Failed;
                 }
                 // What is proven is not forgotten: the record may narrow to it (I-07).
-                self.disk.assignment.sync();
+                if !self.keep_assignment() {
+                    return Next::Failed;
+                }
                 self.write_enforced(turn, &assignment);
                 Next::After(200)
             }

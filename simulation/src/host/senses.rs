@@ -439,7 +439,13 @@ impl Host {
         }
         let Some(agent) = &mut self.agent else { return };
         agent.attached = false;
-        if agent.pid.is_some() {
+        // Whoever waits for its answer sees the connection end.
+        if let Some(running) = agent.beat.running.as_mut().filter(|running| running.asked) {
+            running.answer = Some(super::guard::Word::Gone);
+            let id = running.id;
+            self.agent_task(turn, 10, Task::Act(id));
+        }
+        if self.agent.as_ref().is_some_and(|agent| agent.pid.is_some()) {
             self.note_down(turn, Down::Fenced);
         }
         self.agent_task(turn, 3_000, Task::Attach);

@@ -114,9 +114,11 @@ impl Oracle {
         }
     }
 
-    /// I-06: a seal lasts.
+    /// I-06: a seal lasts. It stands once the instance says where it is, and not with the pledge
+    /// alone: a receiver that was stopped meanwhile may read what lay in its socket.
     fn received(&mut self, host: usize, epoch: Epoch) {
-        if epoch.0 > 0 && self.hosts[host].sealed >= epoch {
+        let sealed = self.hosts[host].sealed_at.map_or(Epoch(0), |(sealed, _)| sealed);
+        if epoch.0 > 0 && sealed >= epoch {
             let text = format!(
                 "I-06: {} received from epoch {epoch} after it had sealed it",
                 self.name(host)
