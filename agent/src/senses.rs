@@ -31,6 +31,11 @@ pub async fn start(
     tasks.spawn(hear_guard(Arc::clone(instance), notices));
     tasks.spawn(hear_log(Arc::clone(instance), batches));
     instance.attach().await.map_err(io::Error::other)?;
+    let runs = instance.state().pid.is_some();
+    // The agent before may have died between a file and its reload.
+    if runs && let Err(error) = enforce::put_back(instance).await {
+        tracing::warn!(%error, "the files may not be loaded");
+    }
     tasks.spawn(probe(Arc::clone(instance)));
     tasks.spawn(measure::measure(Arc::clone(instance)));
     Ok(tasks)

@@ -390,6 +390,10 @@ impl Host {
             agent.end_life(down, turn.now);
         }
         self.examine();
+        if child.is_some() {
+            // The agent before may have died between a file and its reload.
+            self.put_back(turn);
+        }
         self.look(turn);
         self.wake(turn);
         self.speak(turn);
