@@ -170,6 +170,18 @@ impl Copy {
         Ok(Self { root: root.to_owned(), place })
     }
 
+    /// Everything of ours is compiled anew the next time.
+    fn forget(&self) -> anyhow::Result<()> {
+        let halves = self.root.join("target/mutants/build/release/incremental");
+        std::fs::remove_dir_all(&halves).with_context(|| halves.display().to_string())?;
+        for package in ["failover", "wire", "orchestrator", "dns", "scenarios", "simulation"] {
+            let file = self.place.join(package).join("src/lib.rs");
+            let text = std::fs::read(&file)?;
+            std::fs::write(&file, text)?;
+        }
+        Ok(())
+    }
+
     /// Plants a bug, builds the world with it, and takes it out again.
     fn build(&self, mutant: Option<&Mutant>) -> anyhow::Result<(Output, PathBuf)> {
         // The sources may be edited meanwhile: what was copied in the beginning counts.

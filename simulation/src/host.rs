@@ -208,6 +208,12 @@ impl Host {
         self.on && agent && self.guard.is_some() && !paused && !self.full && self.slow == 0
     }
 
+    /// The rule that new sessions of a writable PostgreSQL go by, for the oracle.
+    #[must_use]
+    pub fn goes_by(&self) -> Option<&Setting> {
+        self.server.as_ref().filter(|_| self.is_writable()).map(|server| &*server.postmaster)
+    }
+
     /// The cluster whose data it holds, for the oracle.
     #[must_use]
     pub fn system(&self) -> Option<SystemIdentifier> {

@@ -142,7 +142,12 @@ fn tell(mutant: &Mutant, fate: &Fate, options: &Options) {
 fn build<'a>(copy: &Copy, mutant: Option<&'a Mutant>) -> anyhow::Result<World<'a>> {
     let name = mutant.map_or("the-sources", |mutant| mutant.name.as_str());
     let began = wire::clock::now();
-    let (built, program) = copy.build(mutant)?;
+    let (mut built, mut program) = copy.build(mutant)?;
+    if String::from_utf8_lossy(&built.stderr).contains("linking with") {
+        // A build that was interrupted leaves halves behind.
+        copy.forget()?;
+        (built, program) = copy.build(mutant)?;
+    }
     if !built.status.success() {
         bail!("{name}: does not compile\n{}", String::from_utf8_lossy(&built.stderr));
     }

@@ -57,8 +57,10 @@ impl Oracle {
         let Some(epoch) = self.hosts[host].writable_in else { return };
         let service = self.service_of[host];
         let at = self.commit(number).at;
-        let commit = Doubtful { number, host, epoch, at, recorded: false };
-        self.services[service].doubtful.push(commit);
+        let mut commit = Doubtful { number, host, epoch, at, recorded: false };
+        let state = &mut self.services[service];
+        commit.recorded = state.recorded.iter().any(|doubt| doubt.covers(&commit));
+        state.doubtful.push(commit);
         self.due.push((now, Due::Told { service, number }));
     }
 
@@ -81,6 +83,7 @@ impl Oracle {
             .map(|it| Recorded { epoch: it.epoch, to: it.position.lsn, open: it.open })
             .collect();
         let state = &mut self.services[position];
+        state.recorded.clone_from(&recorded);
         if state.doubtful.is_empty() {
             return Ok(());
         }

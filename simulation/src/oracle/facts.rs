@@ -228,13 +228,22 @@ impl Oracle {
     }
 
     /// I-07 and I-08, by the setting itself.
-    fn setting(&mut self, host: usize, process: Process, setting: &Setting) {
+    pub(super) fn setting(&mut self, host: usize, process: Process, setting: &Setting) {
         if !setting.empty {
             // Who says whether commits wait at all, and who is asked first.
             self.hosts[host].overruled &= process != Process::Checkpointer;
             self.hosts[host].emptied &= process != Process::Postmaster;
         }
         let state = &self.services[self.service_of[host]];
+        if setting.local && state.primary == Some(host) && state.required > 0 {
+            let text = format!(
+                "I-07: commits of {} do not wait, and the rule records {}",
+                self.name(host),
+                state.required
+            );
+            self.violate(&text);
+            return;
+        }
         if setting.local || self.hosts[host].overruled || state.primary != Some(host) {
             if setting.empty && !setting.local && !self.hosts[host].overruled {
                 let text = format!("I-08: the names of {} are empty", self.name(host));

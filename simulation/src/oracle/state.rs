@@ -8,8 +8,9 @@ use failover::ids::{Epoch, InstanceId, Lsn, SystemIdentifier, TransitionId};
 use failover::topology::ServiceSpec;
 
 use super::Oracle;
-use super::doubts::Doubtful;
+use super::doubts::{Doubtful, Recorded};
 use crate::clock::At;
+use crate::host::Process;
 use crate::world::Machine;
 
 /// One service.
@@ -56,6 +57,8 @@ pub struct ServiceState {
     transition: Option<TransitionId>,
     /// Commits that returned without their standbys.
     pub(super) doubtful: Vec<Doubtful>,
+    /// The doubts that the log has.
+    pub(super) recorded: Vec<Recorded>,
     /// Those that the chosen primary must have.
     pub(super) barring: Vec<(u64, Lsn)>,
     /// The cluster that its first primary was of.
@@ -87,6 +90,7 @@ impl ServiceState {
             forgo_asked: false,
             transition: None,
             doubtful: Vec::new(),
+            recorded: Vec::new(),
             barring: Vec::new(),
             system: None,
         }
@@ -193,6 +197,14 @@ impl Oracle {
         state.held = service.hold.is_some();
         state.transition = service.transition.as_ref().map(|transition| transition.id);
         state.doubts = service.doubts.len();
+        // The record covers what is enforced now, whichever of them has moved (I-07).
+        let moved = rule != before.rule || service.rule.required != before.required;
+        if let Some(host) = primary.filter(|_| moved)
+            && let Some(setting) = machines.get(host).and_then(|machine| machine.host.goes_by())
+            && !setting.empty
+        {
+            self.setting(host, Process::Postmaster, setting);
+        }
         Ok(())
     }
 
@@ -359,12 +371,19 @@ struct Small {
     epoch: Epoch,
     primary: Option<usize>,
     rule: u64,
+    required: u32,
     step: Option<Step>,
 }
 
 impl ServiceState {
     const fn clone_small(&self) -> Small {
-        Small { epoch: self.epoch, primary: self.primary, rule: self.rule, step: self.step }
+        Small {
+            epoch: self.epoch,
+            primary: self.primary,
+            rule: self.rule,
+            required: self.required,
+            step: self.step,
+        }
     }
 }
 
