@@ -17,13 +17,17 @@ use crate::script::verb::{Answer, Ask, Request};
 const REFUSED: i32 = 4;
 /// The exit status of a request whose outcome is not known.
 const IN_DOUBT: i32 = 5;
+/// How long a person tries again what is refused because somebody was not heard in time: clusters
+/// that share two processors pause now and then.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks until the answer is as demanded or its time is over.
 ///
 /// # Errors
 /// The answer is another; the request cannot be made.
 pub(super) fn ask(stage: &Stage<'_>, ask: &Ask) -> Result<()> {
-    let until = clock::now().after(ask.within.map_or(Duration::ZERO, |text| text.0));
+    let patience = if ask.answer == Answer::Granted { PATIENCE } else { Duration::ZERO };
+    let until = clock::now().after(ask.within.map_or(patience, |text| text.0));
     loop {
         let (code, said) = once(stage, ask)?;
         let granted = code == Some(0);
