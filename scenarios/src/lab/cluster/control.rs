@@ -178,7 +178,12 @@ impl Cluster {
     /// When it does not die.
     pub fn destroy_part(&self, site: &str, part: Part) -> Result<()> {
         self.kill_part(site, part);
-        if !self.part(site, part).is_empty() {
+        // A machine with much to do takes its time to bury them.
+        let gone = settles(Duration::from_secs(10), Duration::from_millis(20), || {
+            process::reap_orphans();
+            self.part(site, part).is_empty()
+        });
+        if !gone {
             bail!("{part:?} of {site} does not die");
         }
         for path in self.kept_by(site, part) {
