@@ -181,7 +181,7 @@ impl Cluster {
         // A machine with much to do takes its time to bury them.
         let gone = settles(Duration::from_secs(10), Duration::from_millis(20), || {
             process::reap_orphans();
-            self.part(site, part).is_empty()
+            self.part(site, part).iter().all(|process| process.zombie)
         });
         if !gone {
             bail!("{part:?} of {site} does not die");
