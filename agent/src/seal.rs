@@ -39,6 +39,8 @@ const STEP: Duration = Duration::from_millis(2);
 pub async fn seal(instance: &Instance, epoch: Epoch) -> Result<(), PerformError> {
     let begun = now();
     let layout = &instance.layout;
+    // Where it stood for an earlier epoch is not told as its place for this one.
+    instance.state().sealed_at = None;
     instance.promises.seal(epoch)?;
     instance.speak.notify_one();
     let before = Dynamic::load(layout);

@@ -3,9 +3,9 @@
 //!
 //! Nothing here judges. Time is counted up in ticks; at each, whoever is still reached reports what
 //! follows from its last real report and from its assignment, [`crate::decide`] says what happens,
-//! and [`crate::apply`] lets it happen. Decisions, their causes and what is waited for are therefore
-//! those of the real thing; only how long a machine takes for a step is not known here, and counts
-//! as one tick.
+//! and [`crate::apply`] lets it happen. Decisions, their causes and what is waited for are those of
+//! the real thing; only how long a machine takes for a step is not known here, and counts as one
+//! tick.
 
 mod hypothesis;
 mod puppet;

@@ -221,8 +221,8 @@ Examples:
   baton what-if cut arezzo roubaix
   baton what-if freeze arezzo-1 -o json
 
-The leader decides on a copy of its state, with instances that do at once what they are told. Nothing
-is changed. Times are those of the law; what machines take for their steps comes on top.
+The leader decides on a copy of its state, with instances that do at once what they are told.
+Nothing is changed. Times are those of the law; what machines take for their steps comes on top.
 Exit status 4: what was named does not exist.")]
 pub struct WhatIf {
     #[command(subcommand)]

@@ -201,7 +201,12 @@ impl Host {
 
     pub(super) fn seal(&mut self, turn: &mut Turn, run: &mut Running, epoch: Epoch) -> Next {
         match run.step {
-            0 => Next::After(self.flush_time(turn)),
+            0 => {
+                if let Some(agent) = &mut self.agent {
+                    agent.sealed_at = None;
+                }
+                Next::After(self.flush_time(turn))
+            }
             1 => {
                 let kept = self.remember(turn, |memory| {
                     memory.pledge.sealed = memory.pledge.sealed.max(epoch);

@@ -250,7 +250,8 @@ impl Oracle {
         });
         if let Some((host, at)) = moving.filter(|_| old.0 > 0) {
             return Err(format!(
-                "I-06: epoch {epoch} was granted by {} at {at}, which did not stand there sealed from {old}",
+                "I-06: epoch {epoch} was granted by {} at {at}, which did not stand there sealed \
+                     from {old}",
                 self.name(*host)
             ));
         }

@@ -65,6 +65,9 @@ impl World {
         if state.rule & wanted != wanted || !state.settled {
             return Some(format!("its rule is {:b}, and should be {wanted:b}", state.rule));
         }
+        if state.required == 0 {
+            return Some("its record still says that commits may be on the primary alone".into());
+        }
         if state.doubts > 0 {
             return Some("commits are in doubt".into());
         }
