@@ -36,6 +36,7 @@ fn i03_whoever_takes_the_next_epoch_itself_may_be_read() {
 fn i03_a_former_primary_that_is_read_is_seen() {
     let mut oracle = oracle();
     writable(&mut oracle, 0, At(0));
+    serves(&mut oracle, 0, 1, At(0));
     serves(&mut oracle, 1, 2, At(1));
     oracle.told(0, Outcome::Seen { newest: None }, &[], At(2_000_000));
     assert!(oracle.violation().is_some_and(|text| text.starts_with("I-03")));
