@@ -30,6 +30,7 @@ pub async fn clone(instance: &Instance, upstream: &InstanceId) -> Result<(), Per
     if instance.state().pid.is_some() {
         return Err(PerformError::Stale("PostgreSQL is running"));
     }
+    crate::processes::end_strangers(&layout.data).await;
     if let Some(parent) = layout.data.parent() {
         std::fs::create_dir_all(parent)?;
     }

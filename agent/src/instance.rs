@@ -372,10 +372,7 @@ impl Instance {
             log: self.layout.log(),
         };
         // PostgreSQL would say only in its log that its port is taken, and not by whom.
-        let strangers = crate::processes::end_within(&self.layout.data).await;
-        if strangers > 0 {
-            tracing::error!(strangers, "PostgreSQL was started by somebody else: ended");
-        }
+        crate::processes::end_strangers(&self.layout.data).await;
         let free = wire::http::bind(self.config.postgres.listen).await;
         drop(free.map_err(|error| PerformError::NotYet(error.to_string()))?);
         self.forget_locks();

@@ -95,6 +95,15 @@ pub async fn end_within(folder: &Path) -> usize {
     ended
 }
 
+/// Ends whatever runs in a data directory although its agent started nothing: before it is started,
+/// rewound or replaced.
+pub async fn end_strangers(folder: &Path) {
+    let strangers = end_within(folder).await;
+    if strangers > 0 {
+        tracing::error!(strangers, "PostgreSQL was started by somebody else: ended");
+    }
+}
+
 /// Reaps orphans that this process inherited as a subreaper.
 fn reap_adopted() {
     for pid in children(std::process::id()) {

@@ -34,6 +34,7 @@ pub async fn rewind(instance: &Instance, upstream: &InstanceId) -> Result<(), Pe
     if instance.state().pid.is_some() {
         return Err(PerformError::Stale("PostgreSQL is running"));
     }
+    crate::processes::end_strangers(&layout.data).await;
     identity::allow_stream(layout, upstream.epoch)?;
     let source = conninfo_as(instance, &upstream, "pg_rewind");
     let target = settled(instance, &upstream, &source).await?;

@@ -71,6 +71,30 @@ fn i14_the_lost_tail_is_kept_and_the_rewound_follows() {
 }
 
 #[test]
+fn what_somebody_else_started_is_ended_before_a_rewind() {
+    play("what_somebody_else_started_is_ended_before_a_rewind", async {
+        let world = World::new(&["a", "b"]);
+        let (a, _b) = diverged(&world).await;
+        let config = a.instance.layout.postgresql_conf();
+        let mut stranger = std::process::Command::new(a.instance.programs.path("postgres"))
+            .arg("-D")
+            .arg(a.data())
+            .arg("-c")
+            .arg(format!("config_file={}", config.display()))
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let lock = a.data().join("postmaster.pid");
+        let ready = || std::fs::read_to_string(&lock).is_ok_and(|text| text.contains("ready"));
+        wait_for("the stranger", ready).await;
+        a.act(Action::Rewind { upstream: id("b") }).await;
+        drop(stranger.wait());
+        a.act(Action::StartStandby { upstream: Some(id("b")) }).await;
+        a.until_streaming().await;
+    });
+}
+
+#[test]
 fn i15_a_failed_rewind_is_quarantined_and_copied_anew() {
     play("i15_a_failed_rewind_is_quarantined_and_copied_anew", async {
         let world = World::new(&["a", "b"]);

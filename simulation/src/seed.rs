@@ -230,14 +230,22 @@ fn recover(world: &mut World) {
 }
 
 /// Where a primary's disk is gone and the policy forbids automation to go on with fewer copies
-/// than are required, the law names the operator's verb.
+/// than are required, or nobody knows how far commits were in doubt, the law names the operator's
+/// verbs.
 fn fail_over(world: &mut World) {
     for index in 0..world.service_count() {
         let (Some(service), true) = (world.service_name(index), world.is_headless(index)) else {
             continue;
         };
-        world.coverage.hit("operator: a failover by hand");
         let reason = "its disk is gone".to_owned();
+        if let Some((from, to)) = world.in_doubt(index) {
+            world.coverage.hit("operator: commits in doubt given up");
+            let (service, reason) = (service.clone(), reason.clone());
+            let forgo = Request::Forgo { service, from, to, reason };
+            let ask = world.ask(forgo, Duration::from_secs(30));
+            world.until(Duration::from_secs(31), |world| world.is_done(ask));
+        }
+        world.coverage.hit("operator: a failover by hand");
         world.ask(Request::Failover { service, reason }, Duration::from_secs(30));
     }
 }

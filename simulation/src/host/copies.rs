@@ -95,6 +95,7 @@ impl Host {
             0 => {
                 let Some((peer, epoch)) = self.resolve(upstream) else { return Next::Failed };
                 self.allow_stream(epoch);
+                self.end_strangers(turn);
                 if self.server.is_some() || self.full {
                     return Next::Failed;
                 }
@@ -171,6 +172,7 @@ impl Host {
         match run.step {
             0 => {
                 let Some((peer, epoch)) = self.resolve(upstream) else { return Next::Failed };
+                self.end_strangers(turn);
                 if self.server.is_some() {
                     return Next::Failed;
                 }

@@ -71,12 +71,13 @@ impl Host {
 
     pub(super) fn start_primary(&mut self, turn: &mut Turn, run: &mut Running) -> Next {
         let Some(assignment) = self.assignment() else { return Next::Failed };
-        let granted = self.disk.memory.pledge.granted == assignment.epoch;
-        if !matches!(assignment.role, Role::Primary { .. }) || !granted {
-            return Next::Failed;
-        }
         match run.step {
+            // It goes by the assignment that it began with.
             0 => {
+                let granted = self.disk.memory.pledge.granted == assignment.epoch;
+                if !matches!(assignment.role, Role::Primary { .. }) || !granted {
+                    return Next::Failed;
+                }
                 self.forbid_streams(None);
                 if !self.write_files() {
                     return Next::Failed;
@@ -85,7 +86,7 @@ impl Host {
                 Next::After(self.flush_time(turn))
             }
             1 => {
-                let epoch = assignment.epoch;
+                let epoch = self.disk.memory.pledge.granted;
                 if !self.remember(turn, |memory| memory.led = Some(epoch)) {
                     return Next::Failed;
                 }
@@ -100,13 +101,17 @@ impl Host {
         }
     }
 
+    /// What runs although this agent started nothing is ended.
+    pub(super) fn end_strangers(&mut self, turn: &mut Turn) {
+        if self.server.is_some() && self.agent.as_ref().is_some_and(|agent| agent.pid.is_none()) {
+            self.end_server(turn, true, None);
+        }
+    }
+
     /// The guard starts PostgreSQL with the files as they are.
     fn start(&mut self, turn: &mut Turn, run: &mut Running) -> Next {
-        if self.server.is_some() && run.answer.is_none() {
-            // Its port is taken.
-            return Next::Failed;
-        }
-        if !run.asked {
+        if !run.asked && run.answer.is_none() {
+            self.end_strangers(turn);
             self.remember(turn, |memory| memory.stopped = false);
         }
         match self.ask(turn, run, Order::Start) {

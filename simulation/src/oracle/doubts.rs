@@ -66,7 +66,7 @@ impl Oracle {
 
     /// Somebody overrules the setting.
     pub(super) fn emptied_setting(&mut self, host: usize, now: At) {
-        self.hosts[host].emptied = true;
+        self.hosts[host].emptied.get_or_insert(now);
         self.due.push((now, Due::Restored { host }));
     }
 
@@ -74,7 +74,7 @@ impl Oracle {
     pub(super) fn doubts_follow(
         &mut self,
         position: usize,
-        service: &Service,
+        (service, primary): (&Service, Option<usize>),
         machines: &[Machine],
     ) -> Result<(), String> {
         let recorded: Vec<Recorded> = service
@@ -108,16 +108,18 @@ impl Oracle {
             if given_up && self.services[position].forgo_asked {
                 continue;
             }
-            self.settled(position, commit, machines)?;
+            self.settled(position, commit, (service.epoch, primary), machines)?;
         }
         Ok(())
     }
 
-    /// A doubt was dropped from the log: W of the rule have the commit, or a later primary.
+    /// A doubt was dropped from the log: W of the rule have the commit, or the primary of a later
+    /// epoch, which the entry that drops it may begin.
     fn settled(
         &self,
         position: usize,
         commit: Doubtful,
+        (epoch, primary): (Epoch, Option<usize>),
         machines: &[Machine],
     ) -> Result<(), String> {
         let state = &self.services[position];
@@ -125,8 +127,8 @@ impl Oracle {
             .filter(|host| state.rule & (1 << host) != 0)
             .filter(|host| on_disk(&machines[*host], commit.number, commit.at))
             .count();
-        let later = state.epoch > commit.epoch
-            && state.primary.is_some_and(|it| on_disk(&machines[it], commit.number, commit.at));
+        let later = epoch > commit.epoch
+            && primary.is_some_and(|it| on_disk(&machines[it], commit.number, commit.at));
         let wiped = self.hosts.iter().any(|host| host.wiped);
         if holders >= state.required as usize || later || wiped {
             return Ok(());
@@ -185,7 +187,9 @@ impl Oracle {
             match due {
                 Due::Told { service, number } => self.told_in_time(service, number, machines),
                 Due::Restored { host } => {
-                    if self.hosts[host].emptied && machines[host].host.is_writable() {
+                    // It may have been put back, and emptied again since.
+                    let lasts = self.hosts[host].emptied.is_some_and(|emptied| emptied <= since);
+                    if lasts && machines[host].host.is_writable() {
                         let text = format!(
                             "I-08: the setting of {} was emptied, and {BOUND:?} later it still is",
                             self.name(host)
@@ -201,7 +205,7 @@ impl Oracle {
         let state = &self.services[position];
         let commit = state.doubtful.iter().find(|it| it.number == number && !it.recorded);
         let Some(commit) = commit.filter(|it| it.epoch == state.epoch).copied() else { return };
-        if self.settled(position, commit, machines).is_err() {
+        if self.settled(position, commit, (state.epoch, state.primary), machines).is_err() {
             let text = format!(
                 "I-12: commit {number} at {} returned at {} without its standbys, and {BOUND:?} \
                  later no doubt is recorded",

@@ -32,7 +32,7 @@ pub struct HostState {
     /// When there was last neither an agent nor a guard that ran: nobody could fence it.
     pub(crate) unguarded: Option<At>,
     /// The setting is empty, because somebody overruled it.
-    pub(crate) emptied: bool,
+    pub(crate) emptied: Option<At>,
     /// Where its log ended when it was last found writable, and when that was.
     pub(super) began: Option<(Lsn, At)>,
     /// When its data was last replaced by another copy.
@@ -232,7 +232,9 @@ impl Oracle {
         if !setting.empty {
             // Who says whether commits wait at all, and who is asked first.
             self.hosts[host].overruled &= process != Process::Checkpointer;
-            self.hosts[host].emptied &= process != Process::Postmaster;
+            if process == Process::Postmaster {
+                self.hosts[host].emptied = None;
+            }
         }
         let state = &self.services[self.service_of[host]];
         if setting.local && state.primary == Some(host) && state.required > 0 {

@@ -32,8 +32,8 @@ pub struct ServiceState {
     pub step: Option<Step>,
     /// The published epoch.
     pub published: Option<Epoch>,
-    /// How many doubts are open.
-    pub doubts: usize,
+    /// Between which positions commits are in doubt.
+    pub in_doubt: Option<(Lsn, Lsn)>,
     /// The holder of each epoch.
     pub grants: BTreeMap<Epoch, usize>,
     /// Epochs whose marker is durable.
@@ -76,7 +76,7 @@ impl ServiceState {
             settled: false,
             step: None,
             published: None,
-            doubts: 0,
+            in_doubt: None,
             grants: BTreeMap::new(),
             proven: BTreeSet::new(),
             admitted: None,
@@ -176,7 +176,7 @@ impl Oracle {
         } else if primary != before.primary {
             return Err(format!("I-04: epoch {} has two primaries", service.epoch));
         }
-        self.doubts_follow(position, service, machines)?;
+        self.doubts_follow(position, (service, primary), machines)?;
         self.steps_forward(position, service)?;
         self.auto_failovers(position, service, machines, now)?;
         self.name_moved(position, service)?;
@@ -196,7 +196,7 @@ impl Oracle {
         state.step = step;
         state.held = service.hold.is_some();
         state.transition = service.transition.as_ref().map(|transition| transition.id);
-        state.doubts = service.doubts.len();
+        state.in_doubt = service.in_doubt().map(|(from, to, _)| (from, to));
         // The record covers what is enforced now, whichever of them has moved (I-07).
         let moved = rule != before.rule || service.rule.required != before.required;
         if let Some(host) = primary.filter(|_| moved)

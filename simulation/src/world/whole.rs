@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use failover::ids::{InstanceId, ServiceId};
+use failover::ids::{InstanceId, Lsn, ServiceId};
 use orchestrator::replica::{Clocks, Input, Output, Query, Reply};
 
 use super::World;
@@ -68,7 +68,7 @@ impl World {
         if state.required == 0 {
             return Some("its record still says that commits may be on the primary alone".into());
         }
-        if state.doubts > 0 {
+        if state.in_doubt.is_some() {
             return Some("commits are in doubt".into());
         }
         let service = &self.services[index];
@@ -150,6 +150,12 @@ impl World {
             let machine = &self.machines[primary];
             machine.host.pledge().granted == failover::ids::Epoch(0)
         })
+    }
+
+    /// Between which positions commits of a service are in doubt, as an operator reads it.
+    #[must_use]
+    pub fn in_doubt(&self, index: usize) -> Option<(Lsn, Lsn)> {
+        self.oracle.service(index)?.in_doubt
     }
 
     /// A service's name.
