@@ -105,7 +105,6 @@ impl Instance {
         let speaker = Speaker {
             service: config.service.clone(),
             instance: config.instance.clone(),
-            run: random(),
             version: programs.version.clone(),
         };
         let access = Access::new(&layout, config.postgres.listen);
@@ -260,6 +259,8 @@ impl Instance {
         let mut state = self.state();
         if let Some(pid) = status.pid {
             state.begin_life(pid);
+            // The agent before may have died in the middle of a clean stop.
+            state.serves = self.promises.get().stopped;
             if let Some(end) = status.deadline_at.map(Moment) {
                 state.committed = Some(end.before(patience(&timing)));
             }
@@ -487,11 +488,4 @@ fn refusal(layout: &Layout, ours: Option<failover::SystemIdentifier>) -> Option<
         )),
         Some(_) => None,
     }
-}
-
-fn random() -> u64 {
-    let mut bytes = [0u8; 8];
-    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
-    // Without randomness the clock still tells two starts apart.
-    if filled.is_ok() { u64::from_ne_bytes(bytes) } else { now().0 }
 }

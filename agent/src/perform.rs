@@ -77,6 +77,7 @@ async fn admit(instance: &Instance) -> Result<(), PerformError> {
             return Err(PerformError::Stale("the lease has ended"));
         }
         guard_lease(instance).await?;
+        instance.state().serves = true;
     }
     admission::open(&instance.layout, &assignment.client_access)?;
     instance.reload().await?;

@@ -205,7 +205,7 @@ impl Beat {
         let (admits, known, proof) = {
             let state = self.instance.state();
             let writable = state.facts.as_ref().map(|facts| !facts.recovery);
-            (state.configured.admits, writable, state.leased.max(state.committed))
+            (state.configured.admits || state.serves, writable, state.leased.max(state.committed))
         };
         let done = match known {
             Some(true) if admits => {

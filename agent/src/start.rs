@@ -203,13 +203,14 @@ pub async fn fence(instance: &Instance, reason: &str) -> Result<(), PerformError
 /// # Errors
 /// [`PerformError::NotYet`]
 pub async fn stop_cleanly(instance: &Instance) -> Result<(), PerformError> {
-    admission::close(&instance.layout)?;
     instance.promises.update(|memory| memory.stopped = true)?;
+    admission::close(&instance.layout)?;
     instance.state().stopping = true;
     instance.reload().await?;
     let guard = instance.guard()?;
     guard.signal(Signal::SIGINT).await?;
     // No client is left to read anything stale, and the stop may take longer than a lease.
+    instance.state().serves = false;
     guard.refresh(None).await?;
     ended(instance, STOP_BOUND).await
 }

@@ -55,6 +55,8 @@ pub struct State {
     pub configured: Configured,
     /// Where it stands, sealed and still.
     pub sealed_at: Option<Position>,
+    /// See [`Local::serves`].
+    pub serves: bool,
     /// See [`Local::proven`].
     pub proven: Option<Epoch>,
     /// See [`Local::enforced`].
@@ -109,8 +111,6 @@ pub struct Speaker {
     pub service: ServiceId,
     /// The instance.
     pub instance: InstanceId,
-    /// Random per start of the agent.
-    pub run: u64,
     /// PostgreSQL's version.
     pub version: String,
 }
@@ -134,6 +134,7 @@ impl State {
             position: Position::default(),
             configured: Configured::default(),
             sealed_at: None,
+            serves: false,
             proven: None,
             enforced: None,
             prepared: None,
@@ -182,6 +183,7 @@ impl State {
         self.commit = None;
         self.hang = Hang::default();
         self.sealed_at = None;
+        self.serves = false;
         self.proven = None;
         self.enforced = None;
         self.proving = None;
@@ -300,6 +302,7 @@ impl State {
             pledge: memory.pledge,
             configured: self.configured.clone(),
             sealed: self.sealed_at.is_some(),
+            serves: self.serves,
             proven: self.proven,
             enforced: self.enforced,
             prepared: self.prepared,
@@ -312,7 +315,7 @@ impl State {
         }
     }
 
-    /// The account to the orchestrator; `sequence` is for the sender to fill in.
+    /// The account to the orchestrator; `run` and `sequence` are for the sender to fill in.
     pub fn report(
         &self,
         layout: &Layout,
@@ -343,8 +346,9 @@ impl State {
         Report {
             service: speaker.service.clone(),
             instance: speaker.instance.clone(),
-            run: speaker.run,
+            run: 0,
             sequence: 0,
+            echo: None,
             revision: self.assignment.as_ref().map_or(Revision(0), |a| a.revision),
             pledge: memory.pledge,
             server: if self.is_mute(now) { Server::Starting } else { self.server(layout) },
@@ -447,7 +451,6 @@ mod tests {
         let speaker = Speaker {
             service: "clinic".parse().unwrap(),
             instance: "a".parse().unwrap(),
-            run: 1,
             version: String::new(),
         };
         let (begun, second) = (Moment(1_000_000), Duration::from_secs(1));

@@ -4,13 +4,13 @@
 use crate::identity;
 use crate::instance::Instance;
 use crate::state::gist;
-use failover::report::{Answer, Report};
+use failover::report::{Answer, Echo, Report};
 use failover::{Assignment, Moment};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
 use wire::clock::now;
 use wire::http::{Client, HttpError};
@@ -29,7 +29,13 @@ const LONG_POLL: Duration = Duration::from_secs(25);
 pub struct Voters {
     clients: Vec<Client>,
     preferred: AtomicUsize,
+    /// Which start of the agent this is: grows from one to the next.
+    run: AtomicU64,
     sequence: AtomicU64,
+    /// What the leader that answered last said.
+    echo: Mutex<Option<Echo>>,
+    /// It drops reports until it hears that again.
+    unheard: AtomicBool,
     /// When each report that is under way was begun.
     under_way: Mutex<Vec<Moment>>,
     /// When a report to each voter last failed.
@@ -55,7 +61,10 @@ impl Voters {
         Ok(Self {
             clients,
             preferred: AtomicUsize::new(0),
+            run: AtomicU64::new(wall_micros()),
             sequence: AtomicU64::new(0),
+            echo: Mutex::default(),
+            unheard: AtomicBool::new(false),
             under_way: Mutex::default(),
             failed,
         })
@@ -96,11 +105,35 @@ impl Voters {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A run of which the leader knows is over. One with a greater number began before the wall
+    /// clock was put back: this one counts on from there.
+    fn outlast(&self, heard: u64) {
+        if heard > self.run.load(Ordering::SeqCst) {
+            tracing::info!(heard, "the wall clock went back since the agent's run before");
+            self.run.fetch_max(heard.saturating_add(1), Ordering::SeqCst);
+        }
+    }
+
+    /// `true`: a leader that has not heard this agent yet has spoken.
+    fn note_echo(&self, said: Option<Echo>) -> bool {
+        let mut known = self.echo.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = said.map(|echo| echo.term) > known.map(|echo| echo.term);
+        *known = said.or(*known);
+        self.unheard.fetch_or(later, Ordering::SeqCst);
+        later
+    }
+
     /// The preferred voter did not do: the next one is.
     fn rotate(&self, from: usize) {
         let next = from.wrapping_add(1) % self.clients.len().max(1);
         let _ = self.preferred.compare_exchange(from, next, Ordering::SeqCst, Ordering::SeqCst);
     }
+}
+
+/// The wall clock, in microseconds since 1970; 0 before that.
+fn wall_micros() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Reports once a heartbeat, and at once when the gist changes.
@@ -113,7 +146,8 @@ pub async fn report(instance: Arc<Instance>, voters: Arc<Voters>) {
         let report = instance.report();
         let essence = gist(&report);
         let news = said.as_ref() != Some(&essence);
-        if (news || now() >= due) && tasks.len() < AT_ONCE {
+        let due_now = now() >= due || voters.unheard.swap(false, Ordering::SeqCst);
+        if (news || due_now) && tasks.len() < AT_ONCE {
             said = Some(essence);
             due = now().after(instance.timing().heartbeat);
             let (instance, voters) = (Arc::clone(&instance), Arc::clone(&voters));
@@ -133,6 +167,8 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
     let timeout = instance.timing().heartbeat.max(Duration::from_millis(200));
     let begun = now();
     // One number however often it is sent: said late, it must not pass for newer than the next.
+    report.run = voters.run.load(Ordering::SeqCst);
+    report.echo = *voters.echo.lock().unwrap_or_else(PoisonError::into_inner);
     report.sequence = voters.sequence.fetch_add(1, Ordering::SeqCst);
     let order = voters.order(begun);
     voters.reports().push(begun);
@@ -144,6 +180,10 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
                 voters.note(index, None);
                 let leader = answer.leader.and_then(|address| voters.index_of(address));
                 voters.preferred.store(leader.unwrap_or(index), Ordering::SeqCst);
+                voters.outlast(answer.run);
+                if voters.note_echo(answer.echo) {
+                    instance.speak.notify_one();
+                }
                 take(instance, answer, sent);
                 break;
             }

@@ -24,6 +24,9 @@ pub struct Local {
     pub configured: Configured,
     /// Sealed and standing still for `pledge.sealed`: receiver verified gone, replay finished.
     pub sealed: bool,
+    /// Clients of a primary were let in since the server started, and it has not been told to stop
+    /// since: whatever `pg_hba.conf` says by now, there may be readers (I-03).
+    pub serves: bool,
     /// The newest epoch whose marker this server committed under its rule since it last started.
     pub proven: Option<Epoch>,
     /// The generation of the rule that PostgreSQL is proven to enforce since it last started.
@@ -137,7 +140,8 @@ pub enum Action {
 /// The next action, or `None` when all is as it should be or must be waited for.
 #[must_use]
 pub fn comply(assignment: Option<&Assignment>, local: &Local, now: Moment) -> Option<Action> {
-    if let Server::Writable { admits: true, .. } = &local.server
+    if let Server::Writable { admits, .. } = &local.server
+        && (*admits || local.serves)
         && !assignment.is_some_and(|known| lease::is_valid(local, &known.timing, now))
     {
         return Some(fence("neither an orchestrator nor enough standbys answered in time"));

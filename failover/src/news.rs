@@ -17,6 +17,7 @@ impl Report {
             instance: _,
             run,
             sequence: _,
+            echo: _,
             revision,
             pledge,
             server,

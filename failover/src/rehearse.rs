@@ -197,7 +197,7 @@ impl<'a> Stage<'a> {
             return false;
         }
         if self.leads_at > self.began && self.now.since(self.leads_at) < TICK {
-            self.view = View::new(self.now);
+            self.view = View::new(self.view.term, self.now);
             self.says(None, String::from("another voter is elected, and begins without evidence"));
         }
         self.everybody_reports();
@@ -324,7 +324,8 @@ impl<'a> Stage<'a> {
                 reports.extend(report);
             }
         }
-        for report in reports {
+        for mut report in reports {
+            report.echo = Some(self.view.echo(self.now));
             self.view.hear(&self.cluster, report, self.now);
         }
     }

@@ -22,6 +22,16 @@ pub struct Pledge {
     pub granted: Epoch,
 }
 
+/// What a leader said last to an agent, which says it back in its next report: so the leader knows
+/// that the report was made since, however long a voter that was stopped held it up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Echo {
+    /// The leader's term.
+    pub term: u64,
+    /// The leader's clock when it answered, in microseconds; it means nothing to anybody else.
+    pub at: u64,
+}
+
 /// What an agent says, once a heartbeat and whenever something changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -29,10 +39,14 @@ pub struct Report {
     pub service: ServiceId,
     /// The instance: that of the sender's certificate (I-32).
     pub instance: InstanceId,
-    /// Random per start of the agent; with `sequence` it orders reports.
+    /// Which start of the agent: the wall clock then, in microseconds, or one more than the newest
+    /// that a leader knew. With `sequence` it orders reports.
     pub run: u64,
     /// Counts this run's reports.
     pub sequence: u64,
+    /// From the newest answer that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<Echo>,
     /// The newest assignment it has.
     pub revision: Revision,
     /// Its promises.
@@ -247,6 +261,13 @@ pub struct Answer {
     /// Permission to serve reads and writes in this epoch, counted from when the report was sent.
     /// Granted only by a leader whose leadership a quorum confirmed after the report arrived.
     pub lease: Option<Epoch>,
+    /// To be said back in the next report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<Echo>,
+    /// The newest run of its agent that the leader heard. Greater than the agent's own: the reports
+    /// of this run are taken for those of one that ended, and it must count on from there.
+    #[serde(default)]
+    pub run: u64,
     /// Where the leader listens, when the voter that answers is another: the next report goes
     /// there, which saves it a hop.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,18 +2,17 @@
 
 use crate::cluster::{Cluster, Step};
 use crate::ids::{Epoch, InstanceId, NameServerId, ServiceId, SiteId, TransitionId};
-use crate::report::{Knock, NameServerAnswer, Observation, Report};
+use crate::report::{Echo, Knock, NameServerAnswer, Observation, Report};
 use crate::time::Moment;
+use crate::topology::Timing;
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 use core::time::Duration;
-
-/// How many ended runs of an agent are remembered.
-const RUNS: usize = 8;
 
 /// A leader's evidence, each datum with the instant it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
+    /// The term in which it leads.
+    pub term: u64,
     /// When this leader was elected: silence counts from here at the earliest.
     pub since: Moment,
     /// The newest report of each instance.
@@ -40,30 +39,26 @@ pub struct View {
 pub struct Heard {
     /// When it arrived at the leader.
     pub at: Moment,
+    /// It was made after this.
+    pub after: Moment,
     /// What it says.
     pub report: Report,
-    /// The agent's runs before this one, the newest last: what is still on its way from them, held
-    /// up by a voter that was stopped, says nothing of the present.
-    pub ended: Vec<u64>,
 }
 
 impl Heard {
-    /// Whether a report is newer than this one: a later one of its run, or of a run that this one
-    /// knows nothing of.
+    /// Whether a report is newer than this one: what is still on its way from a run that has ended,
+    /// held up by a voter that was stopped, says nothing of the present.
     fn is_outdated_by(&self, report: &Report) -> bool {
-        if self.report.run == report.run {
-            self.report.sequence < report.sequence
-        } else {
-            !self.ended.contains(&report.run)
-        }
+        (self.report.run, self.report.sequence) < (report.run, report.sequence)
     }
 }
 
 impl View {
     /// A new leader has no evidence.
     #[must_use]
-    pub fn new(now: Moment) -> Self {
+    pub fn new(term: u64, now: Moment) -> Self {
         Self {
+            term,
             since: now,
             reports: BTreeMap::new(),
             knocks: BTreeMap::new(),
@@ -76,21 +71,37 @@ impl View {
         }
     }
 
-    /// Takes in a report. One that is older than the newest of the same run, or of a run that has
-    /// ended, is dropped. `true`: it says something that the one before did not.
+    /// What an agent that is answered now says back.
+    #[must_use]
+    pub fn echo(&self, now: Moment) -> Echo {
+        Echo { term: self.term, at: now.0 }
+    }
+
+    /// After which instant a report was made; `None`: it may be of before this leader's time, and
+    /// is evidence of nothing (I-19).
+    #[must_use]
+    pub fn made_after(&self, report: &Report, now: Moment) -> Option<Moment> {
+        let echo = report.echo.filter(|echo| echo.term == self.term)?;
+        let at = Moment(echo.at);
+        (at >= self.since && at <= now).then_some(at)
+    }
+
+    /// Whether an agent must be answered at once, be it without a lease, lest its reports pass for
+    /// ones that were held up: where the answers that a quorum confirms come too late for it.
+    #[must_use]
+    pub fn owes_echo(&self, report: &Report, timing: &Timing, now: Moment) -> bool {
+        self.made_after(report, now).is_none_or(|at| now.since(at) >= timing.suspect_after / 2)
+    }
+
+    /// Takes in a report. One that is older than the newest is dropped, and one that may have been
+    /// made before this leader began. `true`: it says something that the one before did not.
     pub fn hear(&mut self, cluster: &Cluster, report: Report, now: Moment) -> bool {
         let known = self.reports.get(&report.instance);
         if known.is_some_and(|heard| !heard.is_outdated_by(&report)) {
             return false;
         }
+        let Some(after) = self.made_after(&report, now) else { return false };
         let news = known.is_none_or(|heard| report.is_news_after(&heard.report));
-        let mut ended = known.map(|heard| heard.ended.clone()).unwrap_or_default();
-        if let Some(before) = known.map(|heard| heard.report.run).filter(|run| *run != report.run) {
-            ended.push(before);
-            if ended.len() > RUNS {
-                ended.remove(0);
-            }
-        }
         let id = report.instance.clone();
         self.track_streams(cluster, &report, now);
         if let Some(receiver) = report.receiver.as_ref().filter(|receiver| receiver.streaming) {
@@ -101,7 +112,7 @@ impl View {
         if let Some(knock) = report.knock.clone() {
             self.knock(knock, now);
         }
-        self.reports.insert(id, Heard { at: now, report, ended });
+        self.reports.insert(id, Heard { at: now, after, report });
         news
     }
 
@@ -148,12 +159,12 @@ impl View {
         }
     }
 
-    /// The report of an instance, if it is not older than `limit`.
+    /// The report of an instance, if it came within `limit` and was not held up for longer.
     #[must_use]
     pub fn fresh(&self, instance: &InstanceId, limit: Duration, now: Moment) -> Option<&Report> {
         self.reports
             .get(instance)
-            .filter(|heard| now.since(heard.at) < limit)
+            .filter(|heard| now.since(heard.at.min(heard.after)) < limit)
             .map(|heard| &heard.report)
     }
 

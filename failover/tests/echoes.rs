@@ -4,6 +4,7 @@
 
 mod support;
 
+use failover::Timeline;
 use failover::comply::{Configured, Divergence};
 use failover::report::{Down, Pledge, Server};
 use failover::{Action, Assignment, Epoch, Local, Moment, assignment, comply};
@@ -22,6 +23,7 @@ fn standby(granted: u64, sealed: u64) -> Local {
         pledge: Pledge { granted: Epoch(granted), sealed: Epoch(sealed) },
         configured: Configured { standby: true, ..Configured::default() },
         sealed: false,
+        serves: false,
         proven: None,
         enforced: None,
         prepared: None,
@@ -58,4 +60,18 @@ fn i15_what_a_rewind_left_is_started_by_nobody() {
     };
     assert!(matches!(wish(Divergence::Suspected), Some(Action::StartStandby { upstream: None })));
     assert_eq!(wish(Divergence::Beyond), None);
+}
+
+/// Seed 53736: a clean stop was ordered and called off while the guard was stopped. The file was
+/// closed, and PostgreSQL had never read it.
+#[test]
+fn i03_readers_of_a_closed_file_are_under_the_lease() {
+    let wish = |admits, serves| {
+        let server = Server::Writable { position: at(9), admits, checkpoint: Timeline(1) };
+        let local = Local { server, serves, ..standby(7, 6) };
+        comply(Some(&assigned("a", 7)), &local, Moment(1))
+    };
+    assert!(matches!(wish(true, true), Some(Action::Fence { .. })));
+    assert!(matches!(wish(false, true), Some(Action::Fence { .. })));
+    assert!(!matches!(wish(false, false), Some(Action::Fence { .. })), "born fenced");
 }

@@ -103,6 +103,68 @@ fn i26_a_report_of_a_run_that_has_ended_is_no_news() {
     assert!(now.fails_over(), "and again in this one");
 }
 
+/// I-26: nor is it when this leader never heard of that run while it lasted, and the run that
+/// reports now goes on being heard.
+#[test]
+fn i26_a_report_of_an_ended_run_that_nobody_heard_is_no_news() {
+    let mut now = Situation::new();
+    let restarted = |report: &mut failover::report::Report| report.run = 2;
+    now.view = failover::View::new(2, now.now);
+    now.hear("a", restarted);
+    now.standbys(true);
+    now.hear("a", |report| {
+        report.sequence = 900;
+        report.server = Server::Down(Down::Crashed);
+    });
+    assert!(!now.fails_over(), "it died in the life before");
+    now.hear("a", |report| {
+        restarted(report);
+        report.server = Server::Down(Down::Crashed);
+    });
+    assert!(now.fails_over(), "it is heard");
+}
+
+/// I-19: nor one that was made before this leader began, whatever held it up.
+#[test]
+fn i19_a_report_of_before_the_election_is_evidence_of_nothing() {
+    let mut now = Situation::new();
+    let before = now.view.echo(now.now);
+    now.pass(100);
+    now.view = failover::View::new(2, now.now);
+    now.standbys(true);
+    let died = |echo| {
+        move |report: &mut failover::report::Report| {
+            report.echo = echo;
+            report.server = Server::Down(Down::Crashed);
+        }
+    };
+    now.hear("a", died(Some(before)));
+    now.hear("a", died(None));
+    assert!(!now.fails_over(), "it may have died long ago");
+    let early = failover::report::Echo { term: 2, at: now.now.0 - 1 };
+    now.hear("a", died(Some(early)));
+    assert!(!now.fails_over(), "this leader had not begun then");
+    let late = failover::report::Echo { term: 2, at: now.now.0 + 1 };
+    now.hear("a", died(Some(late)));
+    assert!(!now.fails_over(), "nobody said that yet");
+    now.hear("a", |report| report.server = Server::Down(Down::Crashed));
+    assert!(now.fails_over());
+}
+
+/// I-26: what was held up for long says nothing of the present, though this leader led then.
+#[test]
+fn i26_a_report_that_was_held_up_is_no_word_of_the_present() {
+    let mut now = Situation::new();
+    let then = now.view.echo(now.now);
+    now.pass(5_000);
+    now.standbys(true);
+    now.hear("a", |report| {
+        report.echo = Some(then);
+        report.server = Server::Down(Down::Crashed);
+    });
+    assert!(!now.fails_over());
+}
+
 /// I-26: an empty machine in its place is no restart. It reports, so nothing is ever silent, and
 /// waiting for `suspect_after` of silence would be waiting for ever.
 #[test]
@@ -159,7 +221,7 @@ fn i26_what_stands_in_the_way_of_any_failover_keeps_one_that_hangs() {
 #[test]
 fn i19_a_new_leader_starts_deaf() {
     let mut now = Situation::new();
-    now.view = View::new(now.now);
+    now.view = View::new(2, now.now);
     now.pass(1_000);
     now.standbys(false);
     assert!(!now.fails_over());

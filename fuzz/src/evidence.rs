@@ -35,10 +35,14 @@ struct Leader {
 impl Leader {
     fn new(which: u8) -> Self {
         let now = Moment(60_000_000);
-        Self { cluster: place::cluster(which), view: View::new(now), now }
+        Self { cluster: place::cluster(which), view: View::new(1, now), now }
     }
 
-    fn hear(&mut self, report: Report) {
+    fn hear(&mut self, mut report: Report) {
+        // Most agents say back what this leader said last.
+        if report.sequence % 8 != 0 {
+            report.echo = Some(self.view.echo(self.now));
+        }
         let _epoch = lease::grant(&self.cluster, &report);
         self.view.hear(&self.cluster, report, self.now);
     }
@@ -185,6 +189,7 @@ fn report(draw: &mut Draw<'_>, cluster: &Cluster, sequence: u64) -> Report {
         instance: place::instance(usize::from(draw.byte())),
         run: draw.below(2),
         sequence,
+        echo: None,
         revision: Revision(draw.near(service.revision.0)),
         pledge: Pledge { sealed: epoch(draw), granted: epoch(draw) },
         server: server(draw),

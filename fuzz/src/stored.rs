@@ -90,7 +90,7 @@ fn judge(cluster: &Cluster) {
             let _assignment = assignment(cluster, instance);
         }
     }
-    let mut view = View::new(Moment(0));
+    let mut view = View::new(1, Moment(0));
     for late in [0, 5, 3_600] {
         let now = Moment(0).after(Duration::from_secs(late));
         view.follow(cluster, now);

@@ -279,7 +279,9 @@ impl Host {
         self.paused.agent = false;
         let run = turn.dice.roll(u64::MAX);
         let known = self.disk.assignment.get().clone();
-        let mut agent = Agent::new(run, turn.now, known, self.setup.voters.len());
+        let started = turn.wall.0.max(0).unsigned_abs() * 1_000 + turn.now.0 % 1_000;
+        let voters = voters::Voters::new(self.setup.voters.len(), started);
+        let mut agent = Agent::new(run, turn.now, known, voters);
         // What was not recorded when the last agent ended may still go on.
         agent.overruled = self.disk.memory.doubt_pending;
         self.agent = Some(Box::new(agent));

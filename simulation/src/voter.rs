@@ -8,7 +8,7 @@ use std::time::Duration;
 use failover::Moment;
 use failover::cluster::Voter as Described;
 use failover::ids::{InstanceId, Revision, VoterId};
-use orchestrator::log::{Batch, Saved};
+use orchestrator::log::{Batch, Hard, Saved};
 use orchestrator::projection::Projection;
 use orchestrator::replica::{Clocks, ELECTION_TICKS, Input, Output, Replica, Reply, Setup};
 use orchestrator::routes::Question;
@@ -114,6 +114,8 @@ pub(crate) struct Disk {
     pub(crate) slow: Duration,
     pub(crate) full: bool,
     pub(crate) births: u32,
+    /// What its first disk held of terms and votes when it was taken away.
+    pub(crate) lost: Option<Hard>,
 }
 
 /// The machine.
@@ -151,6 +153,7 @@ impl Voter {
             slow: Duration::ZERO,
             full: false,
             births: 0,
+            lost: None,
         };
         let mut voter = Self {
             id,
@@ -171,6 +174,9 @@ impl Voter {
 
     /// An empty disk, as the first start of a process finds it.
     pub(crate) fn wipe(&mut self, initial: &[u64]) {
+        if self.disk.births == 1 {
+            self.disk.lost = Some(self.disk.saved.hard);
+        }
         self.disk.births += 1;
         self.disk.incarnation = format!("disk-{}-{}", self.id, self.disk.births);
         let initial = if self.joins { &[] } else { initial };

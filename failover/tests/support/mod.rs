@@ -83,6 +83,7 @@ pub fn report(name: &str, sequence: u64) -> Report {
         instance: id(name),
         run: 1,
         sequence,
+        echo: None,
         revision: failover::Revision(1),
         pledge: Pledge { sealed: Epoch(0), granted: Epoch(u64::from(primary)) },
         server: if primary {
@@ -121,7 +122,7 @@ impl Situation {
     pub fn new() -> Self {
         let start = Moment(1_000_000_000);
         let mut situation =
-            Self { cluster: cluster(), view: View::new(start), now: start, sequence: 0 };
+            Self { cluster: cluster(), view: View::new(1, start), now: start, sequence: 0 };
         situation.pass(60_000);
         for name in NAMES {
             situation.hear(name, |_| {});
@@ -136,6 +137,7 @@ impl Situation {
     pub fn hear(&mut self, name: &str, change: impl FnOnce(&mut Report)) {
         self.sequence += 1;
         let mut report = report(name, self.sequence);
+        report.echo = Some(self.view.echo(self.now));
         change(&mut report);
         self.view.hear(&self.cluster, report, self.now);
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use failover::ids::{InstanceId, ServiceId};
+use failover::ids::{Epoch, InstanceId, ServiceId};
 use failover::report::{Answer, Observation, Port, Report};
-use failover::{assignment, lease};
+use failover::{Assignment, assignment, lease};
 
 use super::leading::Due;
 use super::{Output, Replica, Reply, Token};
@@ -36,6 +36,7 @@ impl Replica {
                 report.service
             )));
         };
+        let owed = lead.view.owes_echo(&report, &self.cluster.topology.timing, now);
         let primary = service.primary.clone();
         let lost_stream = report.receiver.as_ref().filter(|receiver| !receiver.streaming);
         let broken = lost_stream.map(|receiver| receiver.upstream.clone());
@@ -49,7 +50,7 @@ impl Replica {
         if broken.is_some() && broken == primary {
             self.look(broken);
         }
-        if primary.as_ref() == Some(&instance) {
+        if primary.as_ref() == Some(&instance) && !owed {
             // The primary's answer may carry a lease, and must not before a quorum has spoken.
             if let Some(lead) = &mut self.lead {
                 lead.waiting.push((token, instance));
@@ -112,7 +113,7 @@ impl Replica {
     fn answer(&self, instance: &InstanceId) -> Reply {
         match assignment(&self.cluster, instance) {
             Some(assignment) => {
-                Reply::Report(Box::new(Answer { assignment, lease: None, leader: None }))
+                Reply::Report(Box::new(self.answer_with(instance, assignment, None)))
             }
             None => Reply::Unknown(format!("instance `{instance}` is not declared any more")),
         }
@@ -128,7 +129,24 @@ impl Replica {
         if lease.is_some() {
             self.note_lease(assignment.service.clone());
         }
-        Reply::Report(Box::new(Answer { assignment, lease, leader: None }))
+        Reply::Report(Box::new(self.answer_with(instance, assignment, lease)))
+    }
+
+    fn answer_with(
+        &self,
+        instance: &InstanceId,
+        assignment: Assignment,
+        lease: Option<Epoch>,
+    ) -> Answer {
+        let view = self.lead.as_ref().map(|lead| &lead.view);
+        let heard = view.and_then(|view| view.reports.get(instance));
+        Answer {
+            assignment,
+            lease,
+            echo: view.map(|view| view.echo(self.clocks.now)),
+            run: heard.map_or(0, |heard| heard.report.run),
+            leader: None,
+        }
     }
 
     fn note_lease(&mut self, service: ServiceId) {

@@ -87,7 +87,7 @@ impl Lead {
             term,
             since: now,
             judged: now,
-            view: View::new(now),
+            view: View::new(term, now),
             verdicts: BTreeMap::new(),
             leases: BTreeMap::new(),
             waiting: Vec::new(),
@@ -150,7 +150,7 @@ impl Replica {
             // It judges at every tick, so it was stopped: what it did not hear meanwhile is no
             // silence of others (I-26). Where nobody else was elected, it begins as if it had been.
             tracing::warn!("nothing was judged for a while: the evidence is gathered anew");
-            lead.view = View::new(now);
+            lead.view = View::new(lead.term, now);
         }
         lead.judged = now;
         lead.view.follow(&self.cluster, now);

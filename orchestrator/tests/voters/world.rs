@@ -255,7 +255,13 @@ impl World {
         token
     }
 
-    pub(crate) fn report(&mut self, id: VoterId, report: Report) -> u64 {
+    /// As an agent reports that the leader has answered before.
+    pub(crate) fn report(&mut self, id: VoterId, mut report: Report) -> u64 {
+        let token = self.token();
+        self.step(id, Input::Report { token, report: Box::new(report.clone()) });
+        if let Some(Reply::Report(answer)) = self.reply(token) {
+            report.echo = answer.echo;
+        }
         let token = self.token();
         self.step(id, Input::Report { token, report: Box::new(report) });
         token
@@ -369,6 +375,7 @@ pub(crate) fn absent(site: u64, sequence: u64) -> Report {
         instance: instance(site),
         run: 1,
         sequence,
+        echo: None,
         revision: failover::Revision(0),
         pledge: Pledge::default(),
         server: Server::Absent,

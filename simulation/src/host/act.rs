@@ -387,6 +387,9 @@ impl Host {
                         Some(Word::Done) => {}
                         Some(Word::Failed | Word::Stuck | Word::Gone) => return Next::Failed,
                     }
+                    if let Some(agent) = &mut self.agent {
+                        agent.serves = true;
+                    }
                 }
                 Next::After(100)
             }

@@ -32,6 +32,8 @@ pub struct Agent {
     pub looked: Moment,
     pub position: Position,
     pub configured: Configured,
+    /// See [`Local::serves`].
+    pub serves: bool,
     pub sealed_at: Option<Position>,
     pub proven: Option<Epoch>,
     pub enforced: Option<Generation>,
@@ -113,7 +115,7 @@ pub struct StreamFacts {
 }
 
 impl Agent {
-    pub fn new(run: u64, now: Moment, assignment: Option<Arc<Assignment>>, voters: usize) -> Self {
+    pub fn new(run: u64, now: Moment, assignment: Option<Arc<Assignment>>, voters: Voters) -> Self {
         Self {
             run,
             attached: false,
@@ -128,6 +130,7 @@ impl Agent {
             position: Position::default(),
             configured: Configured::default(),
             sealed_at: None,
+            serves: false,
             proven: None,
             enforced: None,
             prepared: None,
@@ -156,7 +159,7 @@ impl Agent {
             broken_since: None,
             notes: BTreeMap::new(),
             beat: Beat::default(),
-            voters: Voters::new(voters),
+            voters,
             beat_at: None,
             probe_at: None,
             speak_at: None,
@@ -185,7 +188,7 @@ impl Agent {
         self.life += 1;
         self.facts = None;
         (self.unanswered, self.hang) = (None, Hang::default());
-        self.sealed_at = None;
+        (self.sealed_at, self.serves) = (None, false);
         self.proven = None;
         self.enforced = None;
         self.proving = None;
@@ -354,6 +357,7 @@ impl Host {
             pledge: self.disk.memory.pledge,
             configured: agent.configured.clone(),
             sealed: agent.sealed_at.is_some(),
+            serves: agent.serves,
             proven: agent.proven,
             enforced: agent.enforced,
             prepared: agent.prepared,
@@ -374,8 +378,9 @@ impl Host {
         Report {
             service: self.setup.service.clone(),
             instance: self.name(self.setup.own),
-            run: agent.run,
+            run: 0,
             sequence: 0,
+            echo: None,
             revision: agent.assignment.as_ref().map_or(Revision(0), |a| a.revision),
             pledge: memory.pledge,
             server: self.server_told(agent, now),

@@ -154,7 +154,7 @@ impl Host {
         let writable = agent.facts.as_ref().map(|facts| !facts.recovery);
         let proof = agent.leased.max(agent.committed);
         match writable {
-            Some(true) if agent.configured.admits => {
+            Some(true) if agent.configured.admits || agent.serves => {
                 if proof.is_some() && agent.beat.guarded != proof {
                     agent.beat.guarded = proof;
                     self.guard_lease(turn);

@@ -45,7 +45,13 @@ impl Host {
             data.led = false;
             server.replayed = data.log.end();
             server.visible = data.log.newest(server.replayed);
-            self.held(turn);
+            let pid = server.pid;
+            if self.held(turn)
+                && let Some(until) = self.slow_replay
+            {
+                // Whoever slowed the server before down wakes this one, too.
+                self.job(turn, until.0 - turn.now.0, pid, Job::Replay);
+            }
             self.become_consistent(turn);
             self.wake_startup(turn, 0);
             return;

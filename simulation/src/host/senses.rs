@@ -383,6 +383,7 @@ impl Host {
         agent.attached = true;
         if let Some(pid) = child {
             agent.begin_life(pid);
+            agent.serves = self.disk.memory.stopped;
             if let Some(deadline) = deadline {
                 agent.committed = Some(deadline.max(turn.now).before(patience));
             }

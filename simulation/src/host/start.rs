@@ -163,13 +163,13 @@ impl Host {
     pub(super) fn stop_cleanly(&mut self, turn: &mut Turn, run: &mut Running) -> Next {
         match run.step {
             0 => {
-                self.disk.open.set(false);
-                Next::After(self.flush_time(turn))
-            }
-            1 => {
                 if !self.remember(turn, |memory| memory.stopped = true) {
                     return Next::Failed;
                 }
+                Next::After(self.flush_time(turn))
+            }
+            1 => {
+                self.disk.open.set(false);
                 if let Some(agent) = &mut self.agent {
                     agent.stopping = true;
                 }
@@ -183,7 +183,12 @@ impl Host {
             },
             3 => match self.ask(turn, run, Order::Stop) {
                 None => Next::Wait,
-                Some(Word::Done) => Next::After(20),
+                Some(Word::Done) => {
+                    if let Some(agent) = &mut self.agent {
+                        agent.serves = false;
+                    }
+                    Next::After(20)
+                }
                 Some(Word::Failed | Word::Stuck | Word::Gone) => Next::Failed,
             },
             4 => match self.ask(turn, run, Order::Refresh(None)) {

@@ -5,7 +5,7 @@ use super::agent::Agent;
 use super::interface::Output;
 use super::queue::Task;
 use super::turn::{Turn, micros};
-use failover::report::{Answer, Report};
+use failover::report::{Answer, Echo, Report};
 use failover::{Assignment, Epoch, Moment, Revision};
 use std::sync::Arc;
 
@@ -22,7 +22,11 @@ const LONG_POLL: u64 = 25_000_000;
 pub struct Voters {
     count: usize,
     preferred: usize,
+    /// Which start of the agent this is: grows from one to the next.
+    run: u64,
     sequence: u64,
+    /// What the leader that answered last said.
+    echo: Option<Echo>,
     flights: Vec<Flight>,
     /// When a report to each voter last failed.
     failed: Vec<Option<Moment>>,
@@ -57,11 +61,13 @@ struct Poll {
 }
 
 impl Voters {
-    pub fn new(count: usize) -> Self {
+    pub fn new(count: usize, run: u64) -> Self {
         Self {
             count: count.max(1),
             preferred: 0,
+            run,
             sequence: 0,
+            echo: None,
             flights: Vec::new(),
             failed: vec![None; count],
             polls: [Poll::default(); 2],
@@ -113,7 +119,8 @@ impl Host {
         let mut order: Vec<usize> = (0..voters.count).map(|n| (first + n) % voters.count).collect();
         let lately = |at: Moment| now.since(at).as_micros() < FAILED;
         order.sort_by_key(|voter| voters.failed.get(*voter).copied().flatten().is_some_and(lately));
-        let report = Report { sequence: voters.sequence, ..report };
+        let Voters { run, sequence, echo, .. } = *voters;
+        let report = Report { run, sequence, echo, ..report };
         voters.sequence += 1;
         let flight = Flight { token: 0, report, order, attempt: 0, begun: now, sent: now };
         self.send(turn, flight);
@@ -150,6 +157,16 @@ impl Host {
                 .leader
                 .and_then(|leader| self.setup.voters.iter().position(|voter| *voter == leader));
             agent.voters.preferred = leader.unwrap_or(index);
+            if answer.run > agent.voters.run {
+                agent.voters.run = answer.run.saturating_add(1);
+            }
+            let known = agent.voters.echo;
+            agent.voters.echo = answer.echo.or(known);
+            if answer.echo.map(|echo| echo.term) > known.map(|echo| echo.term) {
+                // A leader that has not heard it yet.
+                agent.voters.due = turn.now;
+                self.speak(turn);
+            }
             self.hear(turn, answer.assignment);
             if let Some(epoch) = answer.lease {
                 self.lease(turn, epoch, flight.sent);

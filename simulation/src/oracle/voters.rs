@@ -36,10 +36,10 @@ impl Oracle {
         }
         let Some(leader) = voters.get(usize::from(voter)) else { return };
         let given = |other: &&Voter| {
-            let hard = other.disk.saved.hard;
-            let voted = hard.term > term || (hard.term == term && hard.vote == leader.id.0);
-            // Who comes back with another disk has no vote under its old number.
-            voted && other.disk.births <= 1
+            // Who comes back with another disk has no vote under its old number; what it gave
+            // before may still be on its way.
+            let hard = other.disk.lost.unwrap_or(other.disk.saved.hard);
+            hard.term > term || (hard.term == term && hard.vote == leader.id.0)
         };
         let votes = voters.iter().filter(given).count();
         let size = self.group;

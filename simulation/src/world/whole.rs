@@ -173,10 +173,15 @@ impl World {
         spec.instances.keys().nth(index).cloned()
     }
 
-    /// Whether every instance holds what its primary holds, but for a few of the newest records.
+    /// Whether every instance is well, and holds what its primary holds but for a few of the newest
+    /// records. One that has just ceased to be well may be about to leave the record: then the
+    /// primary is the only copy that the record counts.
     #[must_use]
     pub fn all_caught_up(&self) -> bool {
         self.machines.iter().all(|machine| {
+            if !machine.host.is_well() {
+                return false;
+            }
             let state = self.oracle.service(usize::from(machine.service));
             let primary = state.and_then(|state| state.primary);
             let primary = primary.and_then(|primary| self.machines[primary].host.log());
