@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use failover::ids::Revision;
+use failover::report::Report;
 use failover::zone::Zone;
 use failover::{Answer, Assignment, Request};
 use orchestrator::answers::{Accepted, DeclaredTopology, History, Status, VoterState, WhatIf};
@@ -288,10 +289,13 @@ async fn a_report_reaches_the_leader_through_any_voter() {
     };
     let other = group.client(follower, "agent", "s2-1");
     let news = async {
+        // Each says back what the leader told it last, as an agent does.
+        let mut told = [None, None];
         for sequence in 3_u64.. {
-            for (agent, site) in [(&agent, 1), (&other, 2)] {
-                let report = absent(site, sequence);
-                let _answer = agent.post::<_, Answer>("/v1/report", &report, SOON).await;
+            for ((agent, site), told) in [(&agent, 1), (&other, 2)].into_iter().zip(&mut told) {
+                let report = Report { echo: *told, ..absent(site, sequence) };
+                let answer = agent.post::<_, Answer>("/v1/report", &report, SOON).await;
+                *told = answer.ok().and_then(|answer| answer.echo).or(*told);
             }
             if waiting.is_finished() {
                 return;
