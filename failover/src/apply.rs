@@ -35,6 +35,7 @@ pub fn apply(cluster: &mut Cluster, event: &Event) -> bool {
         Change::VoterRemoved { id } => {
             cluster.voters.remove(id).map(|voter| format!("voter {id} ({}) removed", voter.name))
         }
+        Change::Noted { .. } => None,
         Change::Service { service, seen, change } => {
             apply_service(cluster, event, service, *seen, change)
         }
@@ -66,14 +67,17 @@ fn touch(cluster: &mut Cluster, change: &Change) {
                 service.revision = revision;
             }
         }
-        Change::VoterSet { .. } | Change::VoterRemoved { .. } => {}
+        Change::VoterSet { .. } | Change::VoterRemoved { .. } | Change::Noted { .. } => {}
     }
 }
 
 fn remember(cluster: &mut Cluster, event: &Event, text: String) {
     let service = match &event.change {
         Change::Service { service, .. } => Some(service.clone()),
-        Change::Topology { .. } | Change::VoterSet { .. } | Change::VoterRemoved { .. } => None,
+        Change::Topology { .. }
+        | Change::VoterSet { .. }
+        | Change::VoterRemoved { .. }
+        | Change::Noted { .. } => None,
     };
     let epoch = service
         .as_ref()

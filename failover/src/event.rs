@@ -60,6 +60,11 @@ pub enum Change {
         /// Its number.
         id: VoterId,
     },
+    /// Something that changes nothing and is on record all the same (I-34).
+    Noted {
+        /// What.
+        note: Note,
+    },
     /// A change of one service.
     Service {
         /// Which.
@@ -69,6 +74,39 @@ pub enum Change {
         /// What changes.
         change: ServiceChange,
     },
+}
+
+/// What is on record without changing anything: who came, what was asked, what was refused. Alike
+/// ones that follow closely are one note that counts them. When the last of them was is in the
+/// event's stamp, who it was in its `by`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// What kind of thing.
+    pub kind: NoteKind,
+    /// The service it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceId>,
+    /// What, in words.
+    pub text: String,
+    /// How often, 1 or more.
+    pub times: u64,
+    /// When the first of them was.
+    pub since: Timestamp,
+}
+
+/// The kinds of notes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoteKind {
+    /// The record begins here.
+    Began,
+    /// A certificate was shown.
+    Login,
+    /// An operator asked why something is not done, or what would follow.
+    Question,
+    /// Somebody was refused something.
+    Refusal,
 }
 
 /// The part of a service's state that a decision rests on.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use failover::cluster::Cluster;
 use failover::rehearse::{Hypothesis, Voters, rehearse};
 use failover::{Moment, View, VoterId, assignment, decide, quorum, zone};
+use orchestrator::audit::Hole;
 use orchestrator::log::{Hard, Place, Saved};
 use orchestrator::message::{Entry, Snapshot};
 use orchestrator::storage::{first_snapshot, fits};
@@ -32,7 +33,7 @@ pub fn log_entry(bytes: &[u8]) {
         }
     }
     let dropped = Place { index: snapshot.index, term: snapshot.term };
-    let saved = Saved { hard, dropped, entries, snapshot: Some(snapshot) };
+    let saved = Saved { hard, dropped, entries, snapshot: Some(snapshot), hole: Hole::default() };
     if !starts_right(&saved) || fits(&saved).is_err() {
         return;
     }
@@ -69,7 +70,8 @@ pub fn snapshot(bytes: &[u8]) {
     judge(&snapshot.cluster);
     let hard = Hard { term: snapshot.term, vote: 0, commit: snapshot.index };
     let dropped = Place { index: snapshot.index, term: snapshot.term };
-    let saved = Saved { hard, dropped, entries: Vec::new(), snapshot: Some(snapshot) };
+    let (entries, hole) = (Vec::new(), Hole::default());
+    let saved = Saved { hard, dropped, entries, snapshot: Some(snapshot), hole };
     if !starts_right(&saved) || fits(&saved).is_err() {
         return;
     }

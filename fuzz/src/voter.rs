@@ -54,7 +54,11 @@ impl Alone {
                         || reason.contains("has another disk");
                     assert!(known, "a peer stopped this voter: {reason}");
                 }
-                Output::Reply { .. } | Output::Applied(_) | Output::Look(_) => {}
+                Output::Reply { .. }
+                | Output::Applied(_)
+                | Output::Look(_)
+                | Output::Lack { .. }
+                | Output::Records { .. } => {}
             }
         }
         self.replica.stopped().is_none()
@@ -79,6 +83,8 @@ impl Alone {
             expects: None,
             joined: BTreeMap::new(),
             look: Vec::new(),
+            lacks: None,
+            records: Vec::new(),
             messages: vec![message],
         };
         self.take(Input::Peer { name: format!("v{from}"), envelope: Box::new(envelope) })
@@ -111,6 +117,7 @@ fn persist(saved: &mut Saved, batch: &Batch) {
     }
     saved.entries.extend(batch.entries.iter().cloned());
     saved.hard = batch.hard.unwrap_or(saved.hard);
+    saved.hole = batch.hole.unwrap_or(saved.hole);
     if let Some(snapshot) = &batch.snapshot {
         saved.snapshot = Some(snapshot.clone());
     }
@@ -246,6 +253,7 @@ fn message(draw: &mut Draw<'_>, replica: &Replica) -> Message {
             term: draw.near(term),
             group: group(draw),
             cluster: Cluster::default(),
+            audit: None,
         })
     });
     Message {

@@ -19,6 +19,8 @@ use failover::topology::{Site, Topology};
 use failover::{Finding, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{Head, Hole};
+
 /// `GET /v1/status`: everything on one screen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -255,6 +257,22 @@ pub struct History {
 pub struct Transitions {
     /// All, oldest first.
     pub transitions: Vec<Record>,
+}
+
+/// `GET /v1/audit?from=N`: what the voter that is asked has of the audit chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPage {
+    /// Who answered.
+    pub answered_by: VoterRef,
+    /// The entry of the log up to which it has applied everything.
+    pub applied: u64,
+    /// The end of its chain; number 0: it has not begun.
+    pub head: Head,
+    /// What it lacks, after it was away for long; it is fetching that.
+    pub hole: Hole,
+    /// The records from the number that was asked for, as they are exported, as many as fit one
+    /// page. None: there are no more, or this voter lacks them.
+    pub lines: Vec<String>,
 }
 
 /// `GET /v1/topology`.

@@ -13,7 +13,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use failover::Request;
+use failover::event::NoteKind;
 use failover::ids::{InstanceId, NameServerId, ServiceId, TransitionId};
+use failover::rehearse::Hypothesis;
 use failover::report::{Observation, Report};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +24,8 @@ use tokio::time::{Instant, timeout_at};
 use wire::http::Problem;
 use wire::role::{Kind, Peer};
 
+use crate::audit::asked;
+use crate::door::{self, Reason};
 use crate::message::Envelope;
 use crate::projection::Projection;
 use crate::replica::{Query, Reply};
@@ -52,7 +56,9 @@ pub fn router(routes: Arc<Routes>) -> Router {
         .route("/v1/transitions", get(transitions))
         .route("/v1/transitions/{id}", get(transition))
         .route("/v1/topology", get(topology))
+        .route("/v1/audit", get(audit))
         .route("/v1/requests", post(request))
+        .layer(axum::middleware::from_fn_with_state(routes.clone(), door::guard))
         .with_state(routes)
 }
 
@@ -61,7 +67,10 @@ struct Refused(StatusCode, Problem);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
+        let reason = Reason(self.1.error.clone());
+        let mut response = (self.0, Json(self.1)).into_response();
+        response.extensions_mut().insert(reason);
+        response
     }
 }
 
@@ -242,25 +251,6 @@ async fn zone(
     Ok(Json(&*zone).into_response())
 }
 
-/// A request as one line of the log: without what may be long.
-fn in_words(request: &Request) -> String {
-    match request {
-        Request::Apply { expected, .. } => format!("replace topology {expected}"),
-        Request::Switchover { service, to: None, .. } => format!("switch {service} over"),
-        Request::Switchover { service, to: Some(to), .. } => {
-            format!("switch {service} over to {to}")
-        }
-        Request::Failover { service, .. } => format!("fail {service} over"),
-        Request::Hold { service, .. } => format!("hold {service}"),
-        Request::Resume { service, .. } => format!("resume {service}"),
-        Request::Forgo { service, from, to, .. } => {
-            format!("give up commits of {service} in doubt at {from}..{to}")
-        }
-        Request::AddVoter { id, voter } => format!("add voter {id}, {}", voter.name),
-        Request::RemoveVoter { id } => format!("remove voter {id}"),
-    }
-}
-
 /// Waits until `look` finds something, at most [`POLL`].
 async fn poll<T>(routes: &Routes, look: impl Fn(&Projection) -> Option<T>) -> Option<T> {
     let until = Instant::now() + POLL;
@@ -320,13 +310,17 @@ async fn forward(State(routes): Shared, Extension(peer): Extension<Peer>, body: 
 }
 
 /// Asks the leader; what this voter knows itself is better than nothing, and says who answered.
-async fn query(routes: &Routes, peer: &Peer, query: Query) -> Answered {
+async fn look_up(routes: &Routes, peer: &Peer, query: Query) -> Result<Reply, Refused> {
     role(peer, Kind::Operator, None)?;
     let reply = routes.ask(Question::Query(query.clone())).await;
     if matches!(reply, Reply::NoLeader | Reply::InDoubt(_)) {
-        return answer(routes.ask_here(Question::Query(query)).await);
+        return Ok(routes.ask_here(Question::Query(query)).await);
     }
-    answer(reply)
+    Ok(reply)
+}
+
+async fn query(routes: &Routes, peer: &Peer, query: Query) -> Answered {
+    answer(look_up(routes, peer, query).await?)
 }
 
 async fn status(State(routes): Shared, Extension(peer): Extension<Peer>) -> Answered {
@@ -338,7 +332,26 @@ async fn explain(
     Extension(peer): Extension<Peer>,
     Path(service): Path<String>,
 ) -> Answered {
-    query(&routes, &peer, Query::Explain(name(&service)?)).await
+    let service: ServiceId = name(&service)?;
+    let reply = look_up(&routes, &peer, Query::Explain(service.clone())).await?;
+    if let Reply::Found(found) = &reply {
+        let first = found.pointer("/findings/0/text").and_then(serde_json::Value::as_str);
+        let proposes = found.pointer("/proposes").and_then(serde_json::Value::as_str);
+        let text = match (proposes, first) {
+            (Some(cause), _) => format!("why something is done: {cause}"),
+            (None, Some(finding)) => format!("why nothing is done: {finding}"),
+            (None, None) => "why nothing is done: nothing is found amiss".into(),
+        };
+        asks(&routes, &peer, Some(service), text);
+    }
+    answer(reply)
+}
+
+/// Somebody asked what is not done, and why: that is on record.
+fn asks(routes: &Arc<Routes>, peer: &Peer, service: Option<ServiceId>, text: String) {
+    let (routes, by) = (Arc::clone(routes), door::called(peer));
+    let note = door::note(NoteKind::Question, service, text);
+    tokio::spawn(async move { routes.put_on_record(&by, note).await });
 }
 
 #[derive(Deserialize)]
@@ -354,8 +367,18 @@ async fn what_if(
     Parameters(WhatIfOf { hypothesis }): Parameters<WhatIfOf>,
 ) -> Answered {
     role(&peer, Kind::Operator, None)?;
-    let hypothesis = read(&peer, &Bytes::from(hypothesis))?;
-    answer(routes.ask(Question::Query(Query::WhatIf(hypothesis))).await)
+    let hypothesis: Box<Hypothesis> = read(&peer, &Bytes::from(hypothesis))?;
+    let text = match &*hypothesis {
+        Hypothesis::LoseSite(site) => format!("what if site {site} is lost"),
+        Hypothesis::Cut(one, other) => format!("what if nothing passes between {one} and {other}"),
+        Hypothesis::Freeze(instance) => format!("what if {instance} freezes"),
+        Hypothesis::Ask(request) => format!("what if asked to {}", asked(request)),
+    };
+    let answered = answer(routes.ask(Question::Query(Query::WhatIf(hypothesis))).await);
+    if answered.is_ok() {
+        asks(&routes, &peer, None, text);
+    }
+    answered
 }
 
 #[derive(Deserialize)]
@@ -384,6 +407,22 @@ async fn transition(
     query(&routes, &peer, Query::Transition(TransitionId(id))).await
 }
 
+#[derive(Deserialize)]
+struct AuditFrom {
+    #[serde(default)]
+    from: u64,
+}
+
+/// Answered by the voter that is asked: what each of them has can be compared.
+async fn audit(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Parameters(AuditFrom { from }): Parameters<AuditFrom>,
+) -> Answered {
+    role(&peer, Kind::Operator, None)?;
+    answer(routes.ask_here(Question::Query(Query::Audit(from))).await)
+}
+
 async fn topology(State(routes): Shared, Extension(peer): Extension<Peer>) -> Answered {
     query(&routes, &peer, Query::Topology).await
 }
@@ -391,6 +430,6 @@ async fn topology(State(routes): Shared, Extension(peer): Extension<Peer>) -> An
 async fn request(State(routes): Shared, Extension(peer): Extension<Peer>, body: Bytes) -> Answered {
     role(&peer, Kind::Operator, None)?;
     let request: Box<Request> = read(&peer, &body)?;
-    tracing::info!(%peer, "an operator asks: {}", in_words(&request));
+    tracing::info!(%peer, "an operator asks: {}", asked(&request));
     answer(routes.ask(Question::Request { by: peer.name, request }).await)
 }

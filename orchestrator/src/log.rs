@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use raft::eraftpb::{self, ConfState, HardState};
 use raft::{GetEntriesContext, RaftState, StorageError};
 
+use crate::audit::{Hole, Line};
 use crate::message::{Entry, Refusal, Snapshot};
 
 /// Raft's own three numbers, which must survive a restart.
@@ -43,6 +44,8 @@ pub struct Saved {
     pub entries: Vec<Entry>,
     /// The state at some entry not before `dropped`; `None` for a voter that waits to be added.
     pub snapshot: Option<Snapshot>,
+    /// What the table of audit records lacks. All others are there, up to the snapshot's.
+    pub hole: Hole,
 }
 
 /// What must be on disk before anything that follows it may leave this process (I-22).
@@ -58,6 +61,10 @@ pub struct Batch {
     pub entries: Vec<Entry>,
     /// The new snapshot.
     pub snapshot: Option<Snapshot>,
+    /// Audit records; nothing that stands is ever changed by them.
+    pub audit: Vec<Line>,
+    /// What the table of them lacks from now on.
+    pub hole: Option<Hole>,
 }
 
 impl Batch {

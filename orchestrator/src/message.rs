@@ -12,6 +12,8 @@ use protobuf::Message as _;
 use raft::eraftpb;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Head;
+
 /// The largest event, in bytes of JSON: a topology is the largest thing that is ever proposed.
 pub const EVENT_BYTES: usize = 2 << 20;
 
@@ -45,6 +47,12 @@ pub struct Envelope {
     /// Instances worth knocking at now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub look: Vec<InstanceId>,
+    /// The sender lacks audit records: the number of the first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<u64>,
+    /// Audit records that the receiver lacks, in order, as they are exported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<String>,
     /// The messages, in order.
     pub messages: Vec<Message>,
 }
@@ -171,6 +179,23 @@ pub struct Snapshot {
     pub group: Group,
     /// The state.
     pub cluster: Cluster,
+    /// The end of the audit chain at that place; `None`: it has not begun (I-34).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Head>,
+}
+
+/// What the library carries of a [`Snapshot`]: it never leaves this process in this form.
+#[derive(Serialize)]
+struct Carried<'a> {
+    cluster: &'a Cluster,
+    audit: Option<Head>,
+}
+
+/// The same, read.
+#[derive(Deserialize)]
+struct Brought {
+    cluster: Cluster,
+    audit: Option<Head>,
 }
 
 impl Group {
@@ -229,7 +254,8 @@ impl Snapshot {
     /// # Errors
     /// When the state cannot be written as JSON.
     pub fn to_raft(&self) -> Result<eraftpb::Snapshot, Refusal> {
-        let data = serde_json::to_vec(&self.cluster).map_err(|e| Refusal(e.to_string()))?;
+        let carried = Carried { cluster: &self.cluster, audit: self.audit };
+        let data = serde_json::to_vec(&carried).map_err(|e| Refusal(e.to_string()))?;
         let mut snapshot = eraftpb::Snapshot { data: data.into(), ..eraftpb::Snapshot::default() };
         let metadata = snapshot.mut_metadata();
         metadata.index = self.index;
@@ -244,13 +270,14 @@ impl Snapshot {
     /// When its data is not a state that this version can read.
     pub fn of(snapshot: &eraftpb::Snapshot) -> Result<Self, Refusal> {
         let metadata = snapshot.get_metadata();
-        let cluster = serde_json::from_slice(&snapshot.data)
+        let Brought { cluster, audit } = serde_json::from_slice(&snapshot.data)
             .map_err(|e| Refusal(format!("snapshot at {}: {e}", metadata.index)))?;
         Ok(Self {
             index: metadata.index,
             term: metadata.term,
             group: Group::of(metadata.get_conf_state()),
             cluster,
+            audit,
         })
     }
 }

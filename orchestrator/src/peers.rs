@@ -130,11 +130,15 @@ async fn deliver(peer: Arc<Peer>, mut queue: mpsc::Receiver<Envelope>) {
         while envelope.messages.len() < GATHER
             && let Ok(next) = queue.try_recv()
         {
-            let Envelope { messages, look, expects, joined, .. } = next;
+            let Envelope { messages, look, expects, joined, lacks, records, .. } = next;
             envelope.messages.extend(messages);
             envelope.look.extend(look);
             envelope.expects = expects;
             envelope.joined = joined;
+            envelope.lacks = lacks.or(envelope.lacks);
+            if envelope.records.is_empty() {
+                envelope.records = records;
+            }
         }
         let whole = envelope.messages.iter().any(|message| message.snapshot.is_some());
         let patience = if whole { DELIVERY_OF_SNAPSHOT } else { DELIVERY };

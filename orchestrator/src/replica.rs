@@ -11,13 +11,14 @@
 //! begun after the report came, was answered by a quorum (I-19).
 
 mod answering;
+mod chain;
 mod evidence;
 mod exchange;
 mod leading;
 mod members;
+mod notes;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use failover::Moment;
 use failover::cluster::{Cluster, Voter};
@@ -30,7 +31,8 @@ use crate::admission::admit;
 use crate::log::{Batch, Hard, Log, Place, Saved};
 use crate::message::{Body, Entry, Envelope, Group, Kind, Message, Refusal, Snapshot};
 
-pub use exchange::{Clocks, Input, Output, Query, Reply, Setup, Token};
+use chain::Chain;
+pub use exchange::{Clocks, Input, Output, Query, Reply, Setup, Token, Whom};
 use leading::{Due, Lead};
 use members::Ranked;
 
@@ -45,10 +47,6 @@ const HEARTBEAT_SPACING: u32 = 5;
 pub const COMPACT_AFTER: u64 = 1_000;
 /// The largest message with entries, in bytes.
 const MESSAGE_BYTES: u64 = 1 << 20;
-/// The same refusal of a voter's messages is logged this often.
-const SAID_AGAIN: Duration = Duration::from_mins(1);
-/// Another one this often.
-const SAID_LATELY: Duration = Duration::from_secs(1);
 /// Ticks without a leader after which nobody is preferred any more.
 const LEADERLESS_TICKS: u32 = 30;
 
@@ -58,6 +56,7 @@ pub struct Replica {
     raw: RawNode<Log>,
     cluster: Cluster,
     applied: Place,
+    chain: Chain,
     lead: Option<Lead>,
     /// Voters that others say have joined; the log has the last word.
     joined: BTreeMap<VoterId, Voter>,
@@ -109,6 +108,7 @@ impl Replica {
             raw,
             cluster,
             applied: Place { index: start, term },
+            chain: Chain::new(saved),
             lead: None,
             joined: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -142,6 +142,7 @@ impl Replica {
             Input::Report { .. }
             | Input::Peer { .. }
             | Input::Unreachable(_)
+            | Input::Noted { .. }
             | Input::Query { .. } => {}
         }
         match input {
@@ -151,6 +152,8 @@ impl Replica {
             Input::Report { token, report } => self.hear_report(token, *report),
             Input::Observed(observation) => self.hear_observation(observation),
             Input::Request { token, by, request } => self.hear_request(token, &by, &request),
+            Input::Noted { token, by, note } => self.hear_note(token, &by, *note),
+            Input::Query { token, query: Query::Audit(from) } => self.page(token, from),
             Input::Query { token, query } => {
                 let reply = self.look_up(&query);
                 self.outputs.push(Output::Reply { token, reply });
@@ -208,6 +211,7 @@ impl Replica {
     fn refuse_stopped(&mut self, input: &Input, reason: &str) {
         if let Input::Report { token, .. }
         | Input::Request { token, .. }
+        | Input::Noted { token, .. }
         | Input::Query { token, .. } = input
         {
             let reply = Reply::Stopped(reason.into());
@@ -221,6 +225,7 @@ impl Replica {
         self.take_rank();
         self.raw.tick();
         self.steady_dice();
+        self.ask_for_records();
         self.lead_tick();
     }
 
@@ -239,6 +244,7 @@ impl Replica {
         }
         self.heard.insert(envelope.from, self.clocks.now);
         self.note_incarnation(envelope);
+        self.hear_of_records(envelope);
         for (id, voter) in &envelope.joined {
             if !self.cluster.voters.contains_key(id) {
                 self.joined.insert(*id, voter.clone());
@@ -257,18 +263,6 @@ impl Replica {
                 return;
             }
         }
-    }
-
-    fn note_refusal(&mut self, from: VoterId, name: &str, refusal: Refusal) {
-        let now = self.clocks.now;
-        let said = self.refusals.get(&from).is_some_and(|(at, text)| {
-            now.since(*at) < SAID_AGAIN && (*text == refusal.0 || now.since(*at) < SAID_LATELY)
-        });
-        if said || (self.refusals.len() >= 64 && !self.refusals.contains_key(&from)) {
-            return;
-        }
-        tracing::warn!(%from, name, "message refused: {refusal}");
-        self.refusals.insert(from, (now, refusal.0));
     }
 
     /// Does everything that the last input has made possible.
@@ -343,6 +337,7 @@ impl Replica {
         self.applied = place;
         batch.replaces = true;
         batch.dropped = Some(place);
+        self.chain.skip_to(ours.audit, batch);
         batch.snapshot = Some(ours);
         self.outputs.push(Output::Applied(self.cluster.revision));
         Ok(())
@@ -380,7 +375,9 @@ impl Replica {
             Some(text) => {
                 let event: Event =
                     serde_json::from_str(text).map_err(|e| Refusal(e.to_string()))?;
-                failover::apply(&mut self.cluster, &event)
+                let effect = failover::apply(&mut self.cluster, &event);
+                self.record(&ours, (text, &event), effect);
+                effect
             }
         };
         if had_effect {
@@ -404,18 +401,20 @@ impl Replica {
             term: self.applied.term,
             group: Group::of(&self.raw.raft.prs().conf().to_conf_state()),
             cluster: self.cluster.clone(),
+            audit: self.chain.head(),
         };
         match snapshot.to_raft() {
             Ok(form) => {
                 let keep = self.setup.compact_after / 5;
                 let keep_after = self.applied.index.saturating_sub(keep);
                 self.raw.mut_store().compact(form, keep_after);
-                let batch = Batch {
+                let mut batch = Batch {
                     hard: Some(self.raw.store().hard()),
                     dropped: Some(self.raw.store().dropped()),
                     snapshot: Some(snapshot),
                     ..Batch::default()
                 };
+                self.chain.keep(&mut batch);
                 self.outputs.push(Output::Persist(Box::new(batch)));
             }
             Err(refusal) => self.stop(format!("no snapshot can be taken: {refusal}")),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use failover::Request;
+use failover::event::Note;
 use failover::ids::{InstanceId, VoterId};
 use failover::report::{Observation, Report};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use wire::http::Client;
 use wire::role::Kind;
 use wire::tls::Identity;
 
+use crate::door::Door;
 use crate::message::Envelope;
 use crate::projection::{Projection, Standing};
 use crate::replica::{Query, Reply};
@@ -51,6 +53,13 @@ pub enum Question {
         /// What.
         request: Box<Request>,
     },
+    /// Something for the record; the answer says nothing.
+    Noted {
+        /// Whose doing it was.
+        by: String,
+        /// What.
+        note: Box<Note>,
+    },
     /// An operator wants to know something.
     Query(Query),
 }
@@ -66,6 +75,8 @@ pub struct Routes {
     pub projection: watch::Receiver<Arc<Projection>>,
     /// How this voter stands.
     pub standing: watch::Receiver<Standing>,
+    /// What is to be on record, and is not yet.
+    pub door: Door,
     /// Whom to look at now.
     pub looks: mpsc::Sender<InstanceId>,
     inbox: mpsc::Sender<Inbound>,
@@ -83,7 +94,13 @@ impl Routes {
         looks: mpsc::Sender<InstanceId>,
     ) -> Self {
         let clients = Mutex::new(BTreeMap::new());
-        Self { projection, standing, looks, inbox, identity, clients }
+        let door = Door::default();
+        Self { projection, standing, door, looks, inbox, identity, clients }
+    }
+
+    /// The name in this voter's certificate.
+    pub fn name(&self) -> &str {
+        &self.identity.peer().name
     }
 
     /// Puts something into the loop; `false`: it is too busy, or gone.
@@ -124,7 +141,7 @@ impl Routes {
         let changes = matches!(question, Question::Request { .. });
         let patience = match question {
             Question::Report(_) | Question::Observed(_) => ANSWER_SOON,
-            Question::Request { .. } | Question::Query(_) => ANSWER,
+            Question::Request { .. } | Question::Noted { .. } | Question::Query(_) => ANSWER,
         };
         let Some(client) = self.client(address) else { return Reply::NoLeader };
         match client.post::<_, Reply>("/v1/forward", &question, patience).await {

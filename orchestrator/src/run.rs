@@ -23,7 +23,9 @@ use crate::log::{Batch, Saved};
 use crate::message::Envelope;
 use crate::peers::Peers;
 use crate::projection::{Projection, Standing};
-use crate::replica::{COMPACT_AFTER, Clocks, ELECTION_TICKS, Input, Output, Replica, Reply, Setup};
+use crate::replica::{
+    COMPACT_AFTER, Clocks, ELECTION_TICKS, Input, Output, Replica, Reply, Setup, Whom,
+};
 use crate::routes::{Inbound, Question, Routes};
 use crate::storage::Store;
 use crate::{api, observe, raft_log};
@@ -86,7 +88,11 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     let (id, name, listen) = (config.id, &config.name, config.listen);
     tracing::info!(voter = %id, name, %listen, "voter started");
     let router = api::router(routes.clone());
-    let serving = wire::http::serve(listener, identity, CALLERS, router, shutdown.clone());
+    tokio::spawn(routes.clone().tell_notes());
+    let door = routes.clone();
+    let told = move |who| door.turned_away(who);
+    let stop = shutdown.clone();
+    let serving = wire::http::serve_and_tell(listener, identity, CALLERS, router, stop, told);
     tokio::select! {
         served = serving => served.context("the listener failed")?,
         _ = &mut voter => return Err(anyhow!("the voter's loop ended: see the log above")),
@@ -187,6 +193,7 @@ impl Loop {
                 match question {
                     Question::Report(report) => Input::Report { token, report },
                     Question::Request { by, request } => Input::Request { token, by, request },
+                    Question::Noted { by, note } => Input::Noted { token, by, note },
                     Question::Query(query) => Input::Query { token, query },
                     Question::Observed(observation) => {
                         self.reply(token, Reply::Found(serde_json::Value::Null));
@@ -244,6 +251,14 @@ impl Loop {
                             .push(instance.clone());
                     }
                 }
+                Output::Lack { to, from } => {
+                    let envelope = post.entry(to).or_insert_with(|| self.replica.envelope(to));
+                    envelope.lacks = Some(from);
+                }
+                Output::Records { whom, from } => {
+                    let records = self.records(from).await;
+                    self.give_records(whom, records, &mut post);
+                }
                 Output::Stop(reason) => tracing::error!("this voter stops acting: {reason}"),
             }
         }
@@ -262,6 +277,35 @@ impl Loop {
         let store = self.store.clone().ok_or("it is not open")?;
         let written = tokio::task::spawn_blocking(move || store.persist(&batch)).await;
         written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    async fn records(&self, from: u64) -> Result<Vec<String>, String> {
+        let store = self.store.clone().ok_or("the disk is not open")?;
+        let read = tokio::task::spawn_blocking(move || store.records(from)).await;
+        read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    fn give_records(
+        &mut self,
+        whom: Whom,
+        records: Result<Vec<String>, String>,
+        post: &mut BTreeMap<VoterId, Envelope>,
+    ) {
+        match (whom, records) {
+            (Whom::Voter(to), Ok(records)) => {
+                post.entry(to).or_insert_with(|| self.replica.envelope(to)).records = records;
+            }
+            (Whom::Voter(to), Err(error)) => {
+                tracing::warn!(%to, "no audit records for this voter: {error}");
+            }
+            (Whom::Asker { token, mut page }, Ok(lines)) => {
+                page.lines = lines;
+                self.reply(token, Reply::found(&*page));
+            }
+            (Whom::Asker { token, .. }, Err(error)) => {
+                self.reply(token, Reply::Stopped(format!("audit records: {error}")));
+            }
+        }
     }
 
     fn deliver(&mut self, post: &mut BTreeMap<VoterId, Envelope>) {

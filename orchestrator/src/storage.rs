@@ -4,6 +4,8 @@
 //! and one transaction with fsync makes one batch durable. A file that is not whole is refused: a
 //! voter that silently forgot what it acknowledged would break what the others rely on (I-22).
 
+mod records;
+
 use std::path::{Path, PathBuf};
 
 use failover::cluster::Cluster;
@@ -13,6 +15,7 @@ use ring::rand::SecureRandom;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{Head, Hole};
 use crate::log::{Batch, Hard, Place, Saved};
 use crate::message::{Entry, Group, Snapshot};
 
@@ -20,7 +23,7 @@ const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const SNAPSHOT: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshot");
 
-/// The cache of the database: our whole file is a few hundred kilobytes.
+/// The cache of the database: all but the audit records is a few hundred kilobytes.
 const CACHE_BYTES: usize = 1 << 20;
 
 /// Why the disk could not be used. After one of these while writing, nothing more may be said.
@@ -182,7 +185,13 @@ impl Store {
                 Some(bytes) => Some(unseal::<Snapshot>(bytes.value())?),
                 None => None,
             };
-            Ok(Saved { hard, dropped, entries, snapshot })
+            let hole: Hole = match meta.get("hole")? {
+                Some(bytes) => unseal(bytes.value())?,
+                None => Hole::default(),
+            };
+            let end = snapshot.as_ref().and_then(|snapshot| snapshot.audit).unwrap_or_default();
+            records::check(&transaction, &hole, &end)?;
+            Ok(Saved { hard, dropped, entries, snapshot, hole })
         };
         let saved = read().map_err(|trouble| damaged(&self.name, &trouble.0))?;
         fits(&saved).map_err(|reason| damaged(&self.name, &reason))?;
@@ -219,6 +228,10 @@ impl Store {
             if let Some(hard) = &batch.hard {
                 meta.insert("hard", seal(hard)?.as_slice())?;
             }
+            if let Some(hole) = &batch.hole {
+                meta.insert("hole", seal(hole)?.as_slice())?;
+            }
+            records::write(&transaction, &batch.audit)?;
             if let Some(snapshot) = &batch.snapshot {
                 transaction.open_table(SNAPSHOT)?.insert(0, seal(snapshot)?.as_slice())?;
             }
@@ -332,6 +345,7 @@ pub fn first_snapshot(initial: &[u64]) -> Snapshot {
         term: 1,
         group: Group { voters, ..Group::default() },
         cluster: Cluster::default(),
+        audit: Some(Head::default()),
     }
 }
 
@@ -343,6 +357,7 @@ pub fn first_saved(initial: &[u64]) -> Saved {
             dropped: Place::default(),
             entries: Vec::new(),
             snapshot: None,
+            hole: Hole::default(),
         };
     }
     Saved {
@@ -350,6 +365,7 @@ pub fn first_saved(initial: &[u64]) -> Saved {
         dropped: Place { index: 1, term: 1 },
         entries: Vec::new(),
         snapshot: Some(first_snapshot(initial)),
+        hole: Hole::default(),
     }
 }
 

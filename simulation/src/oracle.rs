@@ -5,6 +5,7 @@
 mod commits;
 mod doubts;
 mod facts;
+mod records;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub struct Oracle {
     pub(crate) told: u64,
     /// The revision that each entry made, the same at every voter.
     revisions: BTreeMap<u64, u64>,
+    records: records::Records,
     leaders: BTreeMap<u64, u8>,
     elections: u32,
     servers: Vec<ServedEpochs>,
@@ -94,6 +96,7 @@ impl Oracle {
             index: 0,
             told: 0,
             revisions: BTreeMap::new(),
+            records: records::Records::default(),
             leaders: BTreeMap::new(),
             elections: 0,
             servers: vec![ServedEpochs::default(); topology.dns.servers.len()],

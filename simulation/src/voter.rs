@@ -8,6 +8,7 @@ use std::time::Duration;
 use failover::Moment;
 use failover::cluster::Voter as Described;
 use failover::ids::{InstanceId, Revision, VoterId};
+use orchestrator::audit::PAGE_LINES;
 use orchestrator::log::{Batch, Hard, Saved};
 use orchestrator::projection::Projection;
 use orchestrator::replica::{Clocks, ELECTION_TICKS, Input, Output, Replica, Reply, Setup};
@@ -111,6 +112,8 @@ pub(crate) struct Running {
 pub(crate) struct Disk {
     pub(crate) incarnation: String,
     pub(crate) saved: Saved,
+    /// The audit records.
+    pub(crate) records: BTreeMap<u64, String>,
     pub(crate) slow: Duration,
     pub(crate) full: bool,
     pub(crate) births: u32,
@@ -150,6 +153,7 @@ impl Voter {
         let disk = Disk {
             incarnation: String::new(),
             saved: storage::first_saved(&[]),
+            records: BTreeMap::new(),
             slow: Duration::ZERO,
             full: false,
             births: 0,
@@ -181,6 +185,7 @@ impl Voter {
         self.disk.incarnation = format!("disk-{}-{}", self.id, self.disk.births);
         let initial = if self.joins { &[] } else { initial };
         self.disk.saved = storage::first_saved(initial);
+        self.disk.records.clear();
     }
 
     /// Starts a process from what the disk holds.
@@ -293,6 +298,7 @@ impl Running {
                 match question {
                     Question::Report(report) => Input::Report { token, report },
                     Question::Request { by, request } => Input::Request { token, by, request },
+                    Question::Noted { by, note } => Input::Noted { token, by, note },
                     Question::Query(query) => Input::Query { token, query },
                     Question::Observed(observation) => Input::Observed(observation),
                 }
@@ -325,6 +331,13 @@ impl Running {
 }
 
 impl Disk {
+    /// The same as `Store::records`.
+    pub(crate) fn page(&self, from: u64) -> Vec<String> {
+        let lines = self.records.range(from..).zip(from..);
+        let lines = lines.take_while(|((number, _), expected)| *number == expected);
+        lines.map(|((_, text), _)| text.clone()).take(PAGE_LINES).collect()
+    }
+
     /// The same as `Store::persist`.
     pub(crate) fn write(&mut self, batch: Batch) {
         let saved = &mut self.saved;
@@ -342,6 +355,8 @@ impl Disk {
         }
         saved.entries.extend(batch.entries);
         saved.hard = batch.hard.unwrap_or(saved.hard);
+        saved.hole = batch.hole.unwrap_or(saved.hole);
+        self.records.extend(batch.audit.into_iter().map(|line| (line.number, line.text)));
         if let Some(snapshot) = batch.snapshot {
             saved.snapshot = Some(snapshot);
         }

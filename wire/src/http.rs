@@ -10,7 +10,7 @@ mod server;
 
 pub use crate::listen::{BindError, tcp as bind};
 pub use client::Client;
-pub use server::serve;
+pub use server::{TurnedAway, serve, serve_and_tell};
 
 /// Body of every error answer (`application/json`).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

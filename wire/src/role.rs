@@ -1,7 +1,9 @@
 //! Who a certificate speaks for, as its URI says: `baton://CLUSTER/KIND/NAME`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
 
+use ring::digest::{SHA256, digest};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -80,6 +82,27 @@ impl Peer {
         });
         let uri = ours.next()?;
         if ours.next().is_some() { None } else { Self::parse(uri) }
+    }
+}
+
+/// What a peer showed when it connected: for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// SHA-256 of its certificate (DER), in hexadecimal.
+    pub fingerprint: String,
+    /// Where it connected from.
+    pub remote: SocketAddr,
+}
+
+impl Shown {
+    /// Of a certificate (DER).
+    pub fn of(der: &[u8], remote: SocketAddr) -> Self {
+        let mut fingerprint = String::with_capacity(64);
+        for byte in digest(&SHA256, der).as_ref() {
+            // Writing to a text cannot fail.
+            let _ = write!(fingerprint, "{byte:02x}");
+        }
+        Self { fingerprint, remote }
     }
 }
 

@@ -167,9 +167,10 @@ impl Situation {
         let verdict = decide(&self.cluster, &self.view, self.now).remove(&clinic()).unwrap();
         let change = verdict.change.map(|(change, _)| match change {
             Change::Service { change, .. } => change,
-            Change::Topology { .. } | Change::VoterSet { .. } | Change::VoterRemoved { .. } => {
-                panic!("a service's verdict is about the service")
-            }
+            Change::Topology { .. }
+            | Change::VoterSet { .. }
+            | Change::VoterRemoved { .. }
+            | Change::Noted { .. } => panic!("a service's verdict is about the service"),
         });
         (change, verdict.findings.into_iter().map(|finding| finding.check).collect())
     }

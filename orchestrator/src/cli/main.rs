@@ -4,6 +4,7 @@
 //! Every end has a documented exit status.
 
 mod apply;
+mod audit;
 mod client;
 mod dns;
 mod doctor;
@@ -81,6 +82,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Forgo(arguments) => hold::forgo(&globals, arguments).await,
         Verb::History(arguments) => history::run(&globals, &arguments).await,
         Verb::Report(arguments) => report::run(&globals, &arguments).await,
+        Verb::Audit(arguments) => audit::run(&globals, arguments).await,
         Verb::Voters(arguments) => voters::run(&globals, arguments).await,
         Verb::Dns(arguments) => dns::run(&globals, &arguments).await,
         Verb::Doctor => doctor::run(&globals).await,

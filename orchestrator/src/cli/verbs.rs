@@ -1,5 +1,7 @@
 //! The verbs and their arguments, as clap reads them.
 
+mod audit;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use failover::ids::{InstanceId, Lsn, ServiceId, SiteId, VoterId};
 
 use crate::screen::Output;
+
+pub use audit::{Audit, AuditExport, AuditList, AuditVerb, AuditVerify};
 
 /// The exit statuses, as `baton help exit-codes` prints them.
 pub const EXIT_CODES: &str = "\
@@ -36,6 +40,7 @@ Look:
   what-if     What would follow from a loss, a cut or a freeze, decided on a copy
   history     What happened, newest last
   report      One change of primary: phases, positions, who was rejected and why
+  audit       Who did, asked and was refused what: list, export, verify
   dns         Ask every authoritative server and compare
   doctor      Configuration, certificates, clocks, timing law
   probe       Write rows through the service's name and measure what clients feel
@@ -137,6 +142,8 @@ pub enum Verb {
     History(History),
     /// One change of primary: phases, positions, who was rejected and why
     Report(Report),
+    /// Who did, asked and was refused what: list, export, verify
+    Audit(Audit),
     /// List, add or remove voters
     Voters(Voters),
     /// Ask every authoritative server and compare

@@ -11,7 +11,6 @@ use failover::rehearse::{Hypothesis, Rehearsal, Voters, rehearse};
 use failover::report::{Report, Server};
 use failover::topology::Instance;
 use failover::{Moment, Role, View, assignment};
-use serde::Serialize;
 
 use super::{Query, Replica, Reply};
 use crate::answers::{
@@ -26,24 +25,28 @@ const HISTORY_LIMIT: usize = 2_000;
 impl Replica {
     pub(super) fn look_up(&self, query: &Query) -> Reply {
         match query {
-            Query::Status => found(&self.status()),
+            Query::Status => Reply::found(&self.status()),
             Query::Explain(service) => match self.explain(service) {
-                Some(explain) => found(&explain),
+                Some(explain) => Reply::found(&explain),
                 None => Reply::Unknown(format!("service `{service}` is not declared")),
             },
-            Query::History { service, limit } => found(&self.history(service.as_ref(), *limit)),
-            Query::Transitions => found(&Transitions {
+            Query::History { service, limit } => {
+                Reply::found(&self.history(service.as_ref(), *limit))
+            }
+            Query::Transitions => Reply::found(&Transitions {
                 transitions: self.cluster.transitions.values().cloned().collect(),
             }),
             Query::Transition(id) => match self.cluster.transitions.get(id) {
-                Some(record) => found(record),
+                Some(record) => Reply::found(record),
                 None => Reply::Unknown(format!("there is no transition {id}")),
             },
             Query::WhatIf(hypothesis) => match self.rehearse(&self.cluster, hypothesis) {
-                Some(rehearsal) => found(&self.prospects(hypothesis, rehearsal)),
+                Some(rehearsal) => Reply::found(&self.prospects(hypothesis, rehearsal)),
                 None => Reply::NoLeader,
             },
-            Query::Topology => found(&DeclaredTopology {
+            // Answered by whoever is asked, from its disk.
+            Query::Audit(_) => Reply::Unknown(String::from("audit records are no state")),
+            Query::Topology => Reply::found(&DeclaredTopology {
                 version: self.cluster.topology_version,
                 topology: self.cluster.topology.clone(),
             }),
@@ -101,6 +104,10 @@ impl Replica {
             services: self.cluster.services.iter().map(|(id, s)| self.service(id, s)).collect(),
             name_servers: self.name_servers(),
         }
+    }
+
+    pub(super) fn own_name(&self) -> VoterRef {
+        self.name(self.setup.id)
     }
 
     fn name(&self, id: VoterId) -> VoterRef {
@@ -278,13 +285,6 @@ impl Replica {
         });
         let voters = Voters { leader: self.setup.id, seats: seats.collect() };
         Some(rehearse(cluster, &lead.view, &voters, hypothesis, now))
-    }
-}
-
-fn found<T: Serialize>(value: &T) -> Reply {
-    match serde_json::to_value(value) {
-        Ok(json) => Reply::Found(json),
-        Err(error) => Reply::Unknown(format!("the answer cannot be written: {error}")),
     }
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use failover::cluster::Voter;
+use failover::event::Note;
 use failover::ids::{InstanceId, Revision, ServiceId, TransitionId, VoterId};
 use failover::rehearse::Hypothesis;
 use failover::report::{Answer, Observation, Report};
 use failover::{Finding, Moment, Request, Timestamp};
 
-use crate::answers::Accepted;
+use crate::answers::{Accepted, AuditPage};
 use crate::log::Batch;
 use crate::message::{Envelope, Message};
 
@@ -48,6 +49,15 @@ pub enum Input {
     },
     /// A voter saw something.
     Observed(Observation),
+    /// A voter has something for the record.
+    Noted {
+        /// To be answered, with nothing, once it is there.
+        token: Token,
+        /// Whose doing it was.
+        by: String,
+        /// What.
+        note: Box<Note>,
+    },
     /// An operator asks for something.
     Request {
         /// To be answered.
@@ -89,6 +99,8 @@ pub enum Query {
     Topology,
     /// What would follow, if.
     WhatIf(Box<Hypothesis>),
+    /// The audit records from this number on, as the voter that is asked has them.
+    Audit(u64),
 }
 
 /// The answer to a question.
@@ -118,6 +130,31 @@ pub enum Reply {
     Stopped(String),
 }
 
+impl Reply {
+    /// To a query, with one of the types of [`crate::answers`].
+    #[must_use]
+    pub fn found(value: &impl serde::Serialize) -> Self {
+        match serde_json::to_value(value) {
+            Ok(json) => Self::Found(json),
+            Err(error) => Self::Unknown(format!("the answer cannot be written: {error}")),
+        }
+    }
+}
+
+/// Who gets audit records.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Whom {
+    /// A voter that lacks them.
+    Voter(VoterId),
+    /// Whoever asked: this answer, with the lines in it.
+    Asker {
+        /// Which question.
+        token: Token,
+        /// The rest of the answer.
+        page: Box<AuditPage>,
+    },
+}
+
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
@@ -141,6 +178,20 @@ pub enum Output {
     Applied(Revision),
     /// Have every voter knock at this instance's ports now.
     Look(InstanceId),
+    /// Ask another voter for audit records.
+    Lack {
+        /// Whom.
+        to: VoterId,
+        /// From which number on.
+        from: u64,
+    },
+    /// Give somebody the page of audit records on disk that begins with number `from`.
+    Records {
+        /// Whom.
+        whom: Whom,
+        /// From which number on.
+        from: u64,
+    },
     /// This voter must not act any more: why. Nothing follows it.
     Stop(String),
 }

@@ -11,6 +11,7 @@ use raft::{ProgressState, ReadState, SnapshotStatus};
 
 use super::{Clocks, ELECTION_TICKS, Output, Replica, Reply, Token};
 use crate::answers::Accepted;
+use crate::audit::Ledger;
 use crate::message::{EVENT_BYTES, Members};
 
 /// Leadership moves at most this often.
@@ -62,7 +63,13 @@ pub(super) struct Lead {
     /// Incarnations heard of voters whose log entry has none.
     pub(super) incarnations: BTreeMap<VoterId, String>,
     proposals: BTreeMap<String, Proposal>,
+    /// When the proposal that begins the record was last made.
+    pub(super) began: Option<Moment>,
+    /// What is noted and not in the log yet.
+    pub(super) ledger: Ledger,
     counter: u64,
+    /// It is asked to leave the group, and must let another lead first.
+    pub(super) leaves: bool,
     transferred: Option<Moment>,
     /// Since when each voter has owed the receipt of a snapshot.
     snapshots: BTreeMap<VoterId, Moment>,
@@ -78,8 +85,12 @@ pub(super) struct Round {
 struct Proposal {
     at: Moment,
     service: Option<ServiceId>,
-    token: Option<Token>,
+    then: Then,
 }
+
+/// Who is answered when a proposal has been applied, and how where that is settled before: then
+/// nothing has happened as long as it is not.
+pub(super) type Then = Option<(Token, Option<Reply>)>;
 
 impl Lead {
     pub(super) fn new(term: u64, now: Moment) -> Self {
@@ -96,7 +107,10 @@ impl Lead {
             described: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             proposals: BTreeMap::new(),
+            began: None,
+            ledger: Ledger::new(super::notes::ALIKE),
             counter: 0,
+            leaves: false,
             transferred: None,
             snapshots: BTreeMap::new(),
         }
@@ -108,12 +122,14 @@ impl Lead {
         let unanswered =
             reports.map(|(token, _)| Output::Reply { token: *token, reply: Reply::NoLeader });
         let in_doubt = self.proposals.values().filter_map(|proposal| {
-            let reply = Reply::InDoubt(
+            let in_doubt = Reply::InDoubt(
                 "the leader changed before this was committed; it may yet take effect: read the \
                  history before asking again"
                     .into(),
             );
-            proposal.token.map(|token| Output::Reply { token, reply })
+            let (token, settled) = proposal.then.as_ref()?;
+            let reply = if settled.is_some() { Reply::NoLeader } else { in_doubt };
+            Some(Output::Reply { token: *token, reply })
         });
         unanswered.chain(in_doubt).collect()
     }
@@ -122,7 +138,7 @@ impl Lead {
 impl Replica {
     /// Whether what was committed before this leadership is applied: until then it knows less
     /// than the leader before it did, and decides nothing.
-    fn is_informed(&self) -> bool {
+    pub(super) fn is_informed(&self) -> bool {
         self.raw.raft.commit_to_current_term()
             && self.applied.index == self.raw.raft.raft_log.committed
     }
@@ -132,10 +148,11 @@ impl Replica {
         if self.lead.is_none() || !self.is_informed() {
             return false;
         }
+        let recorded = self.begin_record();
         let decided = self.decide();
         let described = self.describe_voters();
         let begun = self.begin_round();
-        decided || described || begun
+        recorded || decided || described || begun
     }
 
     fn decide(&mut self) -> bool {
@@ -194,7 +211,7 @@ impl Replica {
         cause: String,
         by: &str,
         service: Option<ServiceId>,
-        token: Option<Token>,
+        then: Then,
     ) -> Result<(), String> {
         let members = self.members_of(&change);
         let event = Event { stamp: self.stamp(), by: by.into(), cause, change };
@@ -214,7 +231,7 @@ impl Replica {
         proposed.map_err(|e| format!("Raft: {e}"))?;
         let at = self.clocks.now;
         if let Some(lead) = &mut self.lead {
-            lead.proposals.insert(id, Proposal { at, service, token });
+            lead.proposals.insert(id, Proposal { at, service, then });
         }
         Ok(())
     }
@@ -230,8 +247,10 @@ impl Replica {
     pub(super) fn proposal_applied(&mut self, id: &str, had_effect: bool) {
         let Some(lead) = &mut self.lead else { return };
         let Some(proposal) = lead.proposals.remove(id) else { return };
-        let Some(token) = proposal.token else { return };
-        let reply = if had_effect {
+        let Some((token, settled)) = proposal.then else { return };
+        let reply = if let Some(reply) = settled {
+            reply
+        } else if had_effect {
             let newest = self.cluster.history.back();
             let open = newest
                 .and_then(|entry| entry.service.as_ref())
@@ -253,11 +272,9 @@ impl Replica {
     }
 
     pub(super) fn hear_request(&mut self, token: Token, by: &str, request: &Request) {
-        let reply = match self.rule(token, by, request) {
-            Ok(()) => return,
-            Err(reply) => reply,
-        };
-        self.outputs.push(Output::Reply { token, reply });
+        if let Err(reply) = self.rule(token, by, request) {
+            self.refuse(token, (by, request), reply);
+        }
     }
 
     fn rule(&mut self, token: Token, by: &str, request: &Request) -> Result<(), Reply> {
@@ -279,9 +296,10 @@ impl Replica {
                     Change::Service { service, .. } => Some(service.clone()),
                     Change::Topology { .. }
                     | Change::VoterSet { .. }
+                    | Change::Noted { .. }
                     | Change::VoterRemoved { .. } => None,
                 };
-                self.propose(*change, cause, by, service, Some(token))
+                self.propose(*change, cause, by, service, Some((token, None)))
                     .map_err(|error| Reply::Refused { error, findings: Vec::new() })
             }
         }
@@ -339,16 +357,22 @@ impl Replica {
             .map(|(id, _)| id.clone())
             .collect();
         for proposal in overdue.iter().filter_map(|id| lead.proposals.remove(id)) {
-            if let Some(token) = proposal.token {
-                let reply = Reply::InDoubt(
+            if let Some((token, settled)) = proposal.then {
+                let in_doubt = Reply::InDoubt(
                     "not committed in time; it may yet take effect: read the history before \
                      asking again"
                         .into(),
                 );
+                let reply = if settled.is_some() { Reply::NoLeader } else { in_doubt };
                 self.outputs.push(Output::Reply { token, reply });
             }
         }
         self.repeat_snapshots();
+        self.tell_counted();
+        // Only once that it was refused is on record: a leader that hands over adds nothing to it.
+        if self.lead.as_ref().is_some_and(|lead| lead.leaves) {
+            self.hand_over();
+        }
         self.look_at_the_overdue();
         self.move_away();
     }
@@ -415,6 +439,7 @@ impl Replica {
         let now = self.clocks.now;
         if let Some(lead) = &mut self.lead {
             lead.transferred = Some(now);
+            lead.leaves = false;
         }
     }
 

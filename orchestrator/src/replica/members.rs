@@ -1,6 +1,7 @@
 //! Who is in the group, and who may speak for whom.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use failover::cluster::Voter;
 use failover::event::Change;
@@ -8,6 +9,11 @@ use failover::ids::VoterId;
 
 use super::{LEADERLESS_TICKS, Replica, Reply};
 use crate::message::{Envelope, Refusal};
+
+/// The same refusal of a voter's messages is logged this often.
+const SAID_AGAIN: Duration = Duration::from_mins(1);
+/// Another one this often.
+const SAID_LATELY: Duration = Duration::from_secs(1);
 
 /// What a voter's place in the order of candidates depends on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,6 +57,8 @@ impl Replica {
             expects: self.cluster.voters.get(&to).and_then(|voter| voter.incarnation.clone()),
             joined: joined.map(|(id, voter)| (*id, voter.clone())).collect(),
             look: Vec::new(),
+            lacks: None,
+            records: Vec::new(),
             messages: Vec::new(),
         }
     }
@@ -105,6 +113,18 @@ impl Replica {
         Ok(())
     }
 
+    pub(super) fn note_refusal(&mut self, from: VoterId, name: &str, refusal: Refusal) {
+        let now = self.clocks.now;
+        let said = self.refusals.get(&from).is_some_and(|(at, text)| {
+            now.since(*at) < SAID_AGAIN && (*text == refusal.0 || now.since(*at) < SAID_LATELY)
+        });
+        if said || (self.refusals.len() >= 64 && !self.refusals.contains_key(&from)) {
+            return;
+        }
+        tracing::warn!(%from, name, "message refused: {refusal}");
+        self.refusals.insert(from, (now, refusal.0));
+    }
+
     /// As leader: remembers what a voter's disk was born with, to be recorded.
     pub(super) fn note_incarnation(&mut self, envelope: &Envelope) {
         if let Some(lead) = &mut self.lead {
@@ -125,6 +145,7 @@ impl Replica {
             Change::VoterSet { .. }
             | Change::VoterRemoved { .. }
             | Change::Topology { .. }
+            | Change::Noted { .. }
             | Change::Service { .. } => None,
         }
     }
@@ -146,7 +167,9 @@ impl Replica {
         }
         if remove.contains(&self.setup.id.0) {
             // A leader that is no member could neither decide nor let another lead.
-            self.hand_over();
+            if let Some(lead) = &mut self.lead {
+                lead.leaves = true;
+            }
             return refuse("this voter leads: it hands leadership on; ask again in a few seconds");
         }
         Ok(())

@@ -60,6 +60,7 @@ fn the_log_is_cut_behind_a_snapshot() {
         term: 2,
         group: Group { voters: GROUP.to_vec(), ..Group::default() },
         cluster: failover::Cluster::default(),
+        audit: None,
     };
     let cut = Batch {
         dropped: Some(Place { index: 10, term: 2 }),

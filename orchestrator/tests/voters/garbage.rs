@@ -70,6 +70,7 @@ fn message(dice: &mut Dice) -> Message {
             term: number(dice),
             group,
             cluster: failover::Cluster::default(),
+            audit: None,
         })
     });
     Message {
@@ -108,6 +109,8 @@ fn i27_no_message_of_a_peer_can_crash_a_voter() {
                     expects: None,
                     joined: std::collections::BTreeMap::new(),
                     look: Vec::new(),
+                    lacks: None,
+                    records: Vec::new(),
                     messages: vec![message(&mut dice)],
                 };
                 let name = format!("v{from}");
@@ -151,6 +154,8 @@ fn i22_i32_a_stranger_is_not_heard() {
         expects: None,
         joined: std::collections::BTreeMap::new(),
         look: Vec::new(),
+        lacks: None,
+        records: Vec::new(),
         messages: vec![Message {
             kind: Kind::Heartbeat,
             term: term + 50,

@@ -25,12 +25,12 @@ use crate::world::{absent, instance, topology};
 
 type Any = serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-struct Group {
-    folder: TempDir,
+pub(crate) struct Group {
+    pub(crate) folder: TempDir,
     authority: Authority,
-    addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<SocketAddr>,
     processes: Vec<Option<Child>>,
 }
 
@@ -49,7 +49,7 @@ fn free_port(ip: IpAddr) -> SocketAddr {
 }
 
 impl Group {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(None)
     }
 
@@ -146,7 +146,7 @@ impl Group {
         }
     }
 
-    fn client(&self, n: usize, kind: &str, name: &str) -> Client {
+    pub(crate) fn client(&self, n: usize, kind: &str, name: &str) -> Client {
         let folder = self.folder.path().join(format!("{kind}-{name}"));
         let files = self.certificate(&folder, kind, name, IpAddr::from([127, 0, 0, 1]));
         let identity = Identity::load(&files).expect("a good certificate");
@@ -175,14 +175,14 @@ impl Group {
             .unwrap_or_else(|_| panic!("never\n{}\n{}\n{}", self.log(0), self.log(1), self.log(2)))
     }
 
-    async fn elected(&self, operator: &Client) -> usize {
+    pub(crate) async fn elected(&self, operator: &Client) -> usize {
         let status = self.until(operator, |status| status.leader.is_some()).await;
         let leader = status.leader.expect("it was just seen").voter;
         usize::try_from(leader.0 - 1).expect("small")
     }
 }
 
-fn code<T>(result: Result<T, HttpError>) -> u16 {
+pub(crate) fn code<T>(result: Result<T, HttpError>) -> u16 {
     match result {
         Ok(_) => 200,
         Err(HttpError::Status { code, .. }) => code,
@@ -190,11 +190,11 @@ fn code<T>(result: Result<T, HttpError>) -> u16 {
     }
 }
 
-async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, HttpError> {
+pub(crate) async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, HttpError> {
     client.get(path, SOON).await
 }
 
-async fn declare(group: &Group, operator: &Client) {
+pub(crate) async fn declare(group: &Group, operator: &Client) {
     group.until(operator, |status| status.voters.iter().all(|voter| voter.recorded)).await;
     let request = Request::Apply { expected: 0, topology: Box::new(topology()) };
     let accepted: Accepted =

@@ -1,9 +1,11 @@
 //! Voters in a small simulated world, on disks that fail, and behind real TLS.
 
+mod audit;
 mod disk;
 mod elections;
 mod garbage;
 mod http;
 mod leases;
 mod membership;
+mod on_record;
 mod world;

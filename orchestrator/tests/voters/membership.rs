@@ -18,6 +18,7 @@ fn a_voter_is_added_and_another_removed() {
         dropped: Place::default(),
         entries: Vec::new(),
         snapshot: None,
+        hole: orchestrator::audit::Hole::default(),
     };
     world.disks.insert(VoterId(4), ("disk-4".into(), empty));
     world.start(VoterId(4));
@@ -56,6 +57,7 @@ fn a_number_is_never_used_twice() {
     let mut world = World::new(3, 12);
     let leader = world.declare();
     let token = world.ask(leader, Request::AddVoter { id: VoterId(2), voter: voter(9) });
+    world.until("an answer", |world| world.reply(token).is_some());
     assert!(matches!(world.reply(token), Some(Reply::Refused { .. })), "{:?}", world.reply(token));
 }
 
@@ -66,6 +68,7 @@ fn a_leader_is_removed_by_its_successor() {
     let old = world.declare();
     world.run(std::time::Duration::from_secs(2));
     let token = world.ask(old, Request::RemoveVoter { id: old });
+    world.until("an answer", |world| world.reply(token).is_some());
     assert!(matches!(world.reply(token), Some(Reply::Refused { .. })), "{:?}", world.reply(token));
     world.until("another leader", |world| world.leader().is_some_and(|id| id != old));
     let leader = world.elected();

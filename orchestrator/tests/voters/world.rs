@@ -9,10 +9,11 @@ use failover::ids::{InstanceId, ServiceId, SiteId, VoterId};
 use failover::report::{Pledge, Report, Server};
 use failover::topology::{Dns, Instance, NameServer, OnLastCopy, ServiceSpec, Site, Topology};
 use failover::{Moment, Request, Timestamp};
+use orchestrator::audit::PAGE_LINES;
 use orchestrator::log::{Batch, Saved};
 use orchestrator::message::Envelope;
 use orchestrator::raft_log;
-use orchestrator::replica::{Clocks, Input, Output, Replica, Reply, Setup};
+use orchestrator::replica::{Clocks, Input, Output, Replica, Reply, Setup, Whom};
 use orchestrator::storage::first_saved;
 
 /// One tick.
@@ -37,6 +38,8 @@ pub(crate) struct World {
     pub(crate) group: BTreeMap<VoterId, Voter>,
     pub(crate) voters: BTreeMap<VoterId, Replica>,
     pub(crate) disks: BTreeMap<VoterId, (String, Saved)>,
+    /// The audit records on each disk.
+    pub(crate) records: BTreeMap<VoterId, BTreeMap<u64, String>>,
     pub(crate) replies: Vec<(VoterId, u64, Reply)>,
     /// Links that are cut, in one direction.
     pub(crate) cut: BTreeSet<(VoterId, VoterId)>,
@@ -75,6 +78,7 @@ impl World {
             group,
             voters: BTreeMap::new(),
             disks: BTreeMap::new(),
+            records: BTreeMap::new(),
             replies: Vec::new(),
             cut: BTreeSet::new(),
             loss: 0,
@@ -145,6 +149,8 @@ impl World {
             self.transcript.push_str(&line);
             match output {
                 Output::Persist(batch) => {
+                    let table = self.records.entry(id).or_default();
+                    table.extend(batch.audit.iter().map(|l| (l.number, l.text.clone())));
                     persist(&mut self.disks.get_mut(&id).expect("it has a disk").1, &batch);
                 }
                 Output::Send { to, message } => {
@@ -154,7 +160,33 @@ impl World {
                     self.post(&envelope);
                 }
                 Output::Reply { token, reply } => self.replies.push((id, token, reply)),
+                Output::Lack { to, from } => {
+                    let Some(replica) = self.voters.get(&id) else { return };
+                    let mut envelope = replica.envelope(to);
+                    envelope.lacks = Some(from);
+                    self.post(&envelope);
+                }
+                Output::Records { whom, from } => self.give_records(id, whom, from),
                 Output::Applied(_) | Output::Look(_) | Output::Stop(_) => {}
+            }
+        }
+    }
+
+    /// The same as `Store::records`, and what the loop does with them.
+    fn give_records(&mut self, id: VoterId, whom: Whom, from: u64) {
+        let table = self.records.entry(id).or_default();
+        let lines = (from..).map_while(|number| table.get(&number).cloned());
+        let lines: Vec<String> = lines.take(PAGE_LINES.min(7)).collect();
+        match whom {
+            Whom::Voter(to) => {
+                let Some(replica) = self.voters.get(&id) else { return };
+                let mut envelope = replica.envelope(to);
+                envelope.records = lines;
+                self.post(&envelope);
+            }
+            Whom::Asker { token, mut page } => {
+                page.lines = lines;
+                self.replies.push((id, token, Reply::found(&*page)));
             }
         }
     }
@@ -277,13 +309,18 @@ impl World {
         let place = replica.applied();
         let state = || {
             let json = serde_json::to_string(replica.cluster()).expect("it can be written");
-            format!("{} {json}", place.term)
+            format!("{} {:?} {json}", place.term, replica.audit_head())
         };
         if let Some(known) = self.states.get(&place.index) {
             assert!(*known == state(), "two states at entry {}", place.index);
         } else {
             self.states.insert(place.index, state());
         }
+    }
+
+    /// What was seen of the states so far is not compared with what comes.
+    pub(crate) fn forget_states(&mut self) {
+        self.states.clear();
     }
 
     /// Applies the topology of [`topology`] and waits until every voter has it.
@@ -317,6 +354,7 @@ fn persist(saved: &mut Saved, batch: &Batch) {
     }
     saved.entries.extend(batch.entries.iter().cloned());
     saved.hard = batch.hard.unwrap_or(saved.hard);
+    saved.hole = batch.hole.unwrap_or(saved.hole);
     if let Some(snapshot) = &batch.snapshot {
         saved.snapshot = Some(snapshot.clone());
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use failover::ids::VoterId;
 use orchestrator::message::Envelope;
 use orchestrator::projection::Projection;
-use orchestrator::replica::{Input, Output};
+use orchestrator::replica::{Input, Output, Reply, Whom};
 
 use super::parts::Body;
 use super::{Event, World};
@@ -78,6 +78,7 @@ impl World {
             self.disk_failed(index);
             return;
         }
+        self.oracle.recorded(&voter.disk, &batch);
         voter.disk.write(*batch);
         if !voter.paused {
             self.carry_out(index);
@@ -159,6 +160,14 @@ impl World {
                     }
                     self.look_at(index, &instance);
                 }
+                Output::Lack { to, from } => {
+                    let replica = &process.replica;
+                    let envelope = post.entry(to).or_insert_with(|| replica.envelope(to));
+                    envelope.lacks = Some(from);
+                }
+                Output::Records { whom, from } => {
+                    self.give_records(index, (whom, from), &mut post);
+                }
                 Output::Stop(reason) => {
                     self.say(|| format!("voter {index} stops acting: {reason}"));
                     self.oracle.voter_stopped(index, &reason);
@@ -167,6 +176,29 @@ impl World {
         }
         self.deliver(index, post);
         true
+    }
+
+    fn give_records(
+        &mut self,
+        index: u8,
+        (whom, from): (Whom, u64),
+        post: &mut BTreeMap<VoterId, Envelope>,
+    ) {
+        let voter = &mut self.voters[usize::from(index)];
+        let (Some(process), lines) = (&mut voter.process, voter.disk.page(from)) else { return };
+        match whom {
+            Whom::Voter(to) => {
+                let replica = &process.replica;
+                post.entry(to).or_insert_with(|| replica.envelope(to)).records = lines;
+                self.coverage.hit("voter: fetches audit records");
+            }
+            Whom::Asker { token, mut page } => {
+                page.lines = lines;
+                if let Some(asker) = process.pending.remove(&token) {
+                    self.reply(index, asker, Reply::found(&*page));
+                }
+            }
+        }
     }
 
     fn deliver(&mut self, index: u8, post: BTreeMap<VoterId, Envelope>) {
@@ -187,6 +219,8 @@ impl World {
         let led = !process.standing.leads && standing.leads;
         let term = process.replica.term();
         process.standing = standing;
+        let (place, end) = (process.replica.applied(), process.replica.audit_head());
+        self.oracle.chained(place.index, end.unwrap_or_default());
         if process.changed {
             process.changed = false;
             process.projection = Projection::of(process.replica.cluster());

@@ -33,6 +33,13 @@ impl World {
         if let Some(place) = self.current.iter().position(|index| !running(index)) {
             return Some(format!("the voter at {} does not act", self.sites[place]));
         }
+        let lacks = |index: &u8| {
+            let process = self.voters[usize::from(*index)].process.as_ref();
+            process.is_some_and(|process| process.replica.audit_hole().is_open())
+        };
+        if let Some(place) = self.current.iter().position(lacks) {
+            return Some(format!("the voter at {} lacks audit records", self.sites[place]));
+        }
         let young = self.oracle.newest_write().is_some_and(|(began, _)| {
             self.now.since(began) < YOUNG.max(self.options.workload.every * 3)
         });

@@ -33,7 +33,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Problem;
 use crate::clock;
-use crate::role::{Kind, Peer};
+use crate::role::{Kind, Peer, Shown};
 use crate::tls::Identity;
 use crate::verifier;
 
@@ -56,6 +56,18 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Strangers may fill one log line in this many milliseconds.
 const STRANGER_LOG_MILLIS: u64 = 10_000;
 
+/// Somebody who got no further than the door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// Where he connected from.
+    pub remote: SocketAddr,
+    /// Why.
+    pub reason: String,
+}
+
+/// Is told of everybody who is turned away; must not wait.
+type Told = Arc<dyn Fn(TurnedAway) + Send + Sync>;
+
 /// What every connection needs to know.
 struct Port {
     acceptor: TlsAcceptor,
@@ -64,11 +76,12 @@ struct Port {
     router: Router,
     builder: auto::Builder<TokioExecutor>,
     strangers: Strangers,
+    told: Option<Told>,
 }
 
 /// Serves `router` on `listener` until `shutdown` turns true; requests under way then have two
-/// seconds to finish. The handler of every request finds the [`Peer`] in its extensions. A peer of
-/// another kind than those in `allow`, of another cluster or without a role is answered 403 and
+/// seconds to finish. The handler of every request finds the [`Peer`] in its extensions, and what
+/// it showed ([`Shown`]). A peer of another kind than those in `allow`, of another cluster or without a role is answered 403 and
 /// logged. At most 1024 connections, 5 s for a handshake, 10 s for a header, bodies up to 1 MiB
 /// (16 MiB on `/v1/raft`). Error answers that are not JSON become a [`Problem`].
 ///
@@ -79,6 +92,31 @@ pub async fn serve(
     identity: Arc<Identity>,
     allow: &'static [Kind],
     router: Router,
+    shutdown: watch::Receiver<bool>,
+) -> io::Result<()> {
+    serve_all(listener, identity, (allow, router, None), shutdown).await
+}
+
+/// The same; `told` hears of everybody who is turned away before any route sees him: without a
+/// certificate of ours, or with one that may not ask here.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_and_tell(
+    listener: TcpListener,
+    identity: Arc<Identity>,
+    allow: &'static [Kind],
+    router: Router,
+    shutdown: watch::Receiver<bool>,
+    told: impl Fn(TurnedAway) + Send + Sync + 'static,
+) -> io::Result<()> {
+    serve_all(listener, identity, (allow, router, Some(Arc::new(told))), shutdown).await
+}
+
+async fn serve_all(
+    listener: TcpListener,
+    identity: Arc<Identity>,
+    (allow, router, told): (&'static [Kind], Router, Option<Told>),
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let port = Arc::new(Port {
@@ -89,6 +127,7 @@ pub async fn serve(
         router: router.layer(DefaultBodyLimit::disable()),
         builder: builder(),
         strangers: Strangers::default(),
+        told,
     });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let (stop, stopping) = watch::channel(false);
@@ -100,7 +139,7 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
                     let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                        port.strangers.note(remote, "refused: all 1024 connections are taken");
+                        port.turn_away(remote, "refused: all 1024 connections are taken");
                         continue;
                     };
                     let connection = connect(Arc::clone(&port), stream, remote, stopping.clone());
@@ -170,10 +209,23 @@ async fn connect(
                 Some(error) => verifier::explain(error),
                 None => error.to_string(),
             };
-            port.strangers.note(remote, &reason);
+            port.turn_away(remote, &reason);
             linger(stream).await;
         }
-        Err(_) => port.strangers.note(remote, "no TLS handshake within 5 s"),
+        Err(_) => port.turn_away(remote, "no TLS handshake within 5 s"),
+    }
+}
+
+impl Port {
+    fn turn_away(&self, remote: SocketAddr, reason: &str) {
+        self.strangers.note(remote, reason);
+        self.tell(remote, reason);
+    }
+
+    fn tell(&self, remote: SocketAddr, reason: &str) {
+        if let Some(told) = &self.told {
+            told(TurnedAway { remote, reason: reason.into() });
+        }
     }
 }
 
@@ -199,9 +251,12 @@ async fn converse(
     mut stopping: watch::Receiver<bool>,
 ) {
     let (_, session) = stream.get_ref();
-    let admitted = admit(port, session.peer_certificates().and_then(|chain| chain.first()));
+    let certificate = session.peer_certificates().and_then(|chain| chain.first());
+    let shown = certificate.map(|der| Shown::of(der, remote));
+    let admitted = admit(port, certificate).map(|peer| (peer, shown));
     if let Err(problem) = &admitted {
         tracing::warn!(%remote, "refused: {}", problem.error);
+        port.tell(remote, &problem.error);
     }
     let h2 = session.alpn_protocol() == Some(b"h2");
     let builder = port.builder.clone();
@@ -261,11 +316,11 @@ fn admit(port: &Port, certificate: Option<&impl AsRef<[u8]>>) -> Result<Peer, Pr
 
 async fn answer(
     router: Router,
-    admitted: Result<Peer, Problem>,
+    admitted: Result<(Peer, Option<Shown>), Problem>,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
-    let peer = match admitted {
-        Ok(peer) => peer,
+    let (peer, shown) = match admitted {
+        Ok(admitted) => admitted,
         Err(problem) => return Ok((StatusCode::FORBIDDEN, Json(problem)).into_response()),
     };
     let limit = if request.uri().path() == RAFT_PATH { RAFT_BODY_BYTES } else { BODY_BYTES };
@@ -275,6 +330,9 @@ async fn answer(
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut request = request.map(|body| Body::new(Limited::new(body, most)));
     request.extensions_mut().insert(peer);
+    if let Some(shown) = shown {
+        request.extensions_mut().insert(shown);
+    }
     let what = format!("{} {}", request.method(), request.uri().path());
     let response = TowerToHyperService::new(router).call(request).await?;
     Ok(in_our_form(response, &what).await)

@@ -1,0 +1,122 @@
+//! Events and requests in words, for those who read the record.
+
+use failover::Request;
+use failover::event::{Change, Event, NoteKind, ServiceChange};
+use failover::ids::ServiceId;
+
+/// A request in one line, without what may be long.
+#[must_use]
+pub fn asked(request: &Request) -> String {
+    match request {
+        Request::Apply { expected, .. } => format!("replace topology {expected}"),
+        Request::Switchover { service, to: None, .. } => format!("switch {service} over"),
+        Request::Switchover { service, to: Some(to), .. } => {
+            format!("switch {service} over to {to}")
+        }
+        Request::Failover { service, .. } => format!("fail {service} over"),
+        Request::Hold { service, .. } => format!("hold {service}"),
+        Request::Resume { service, .. } => format!("resume {service}"),
+        Request::Forgo { service, from, to, .. } => {
+            format!("give up commits of {service} in doubt at {from}..{to}")
+        }
+        Request::AddVoter { id, voter } => format!("add voter {id}, {}", voter.name),
+        Request::RemoveVoter { id } => format!("remove voter {id}"),
+    }
+}
+
+/// The service that a request is about.
+#[must_use]
+pub fn service_of(request: &Request) -> Option<&ServiceId> {
+    match request {
+        Request::Switchover { service, .. }
+        | Request::Failover { service, .. }
+        | Request::Hold { service, .. }
+        | Request::Resume { service, .. }
+        | Request::Forgo { service, .. } => Some(service),
+        Request::Apply { .. } | Request::AddVoter { .. } | Request::RemoveVoter { .. } => None,
+    }
+}
+
+/// What kind of record an event makes.
+#[must_use]
+pub fn kind(event: &Event) -> &'static str {
+    match &event.change {
+        Change::Noted { note } => match note.kind {
+            NoteKind::Began => "began",
+            NoteKind::Login => "login",
+            NoteKind::Question => "question",
+            NoteKind::Refusal => "refusal",
+        },
+        Change::Topology { .. }
+        | Change::VoterSet { .. }
+        | Change::VoterRemoved { .. }
+        | Change::Service { .. } => {
+            if event.by == "baton" {
+                "decision"
+            } else {
+                "command"
+            }
+        }
+    }
+}
+
+/// Whether an event is there for the record only.
+#[must_use]
+pub fn is_note(event: &Event) -> bool {
+    matches!(event.change, Change::Noted { .. })
+}
+
+/// The service that an event is about.
+#[must_use]
+pub fn about(event: &Event) -> Option<&ServiceId> {
+    match &event.change {
+        Change::Service { service, .. } => Some(service),
+        Change::Noted { note } => note.service.as_ref(),
+        Change::Topology { .. } | Change::VoterSet { .. } | Change::VoterRemoved { .. } => None,
+    }
+}
+
+/// What an event says, in one line.
+#[must_use]
+pub fn what(event: &Event) -> String {
+    let text = match &event.change {
+        Change::Topology { expected, .. } => format!("topology after version {expected}"),
+        Change::VoterSet { id, voter } => {
+            format!("voter {id} is {} at {}", voter.name, voter.address)
+        }
+        Change::VoterRemoved { id } => format!("voter {id} is removed"),
+        Change::Noted { note } if note.times > 1 => format!("{} ({} times)", note.text, note.times),
+        Change::Noted { note } => note.text.clone(),
+        Change::Service { change, .. } => of_service(change),
+    };
+    if event.cause.is_empty() { text } else { format!("{text}: {}", event.cause) }
+}
+
+fn of_service(change: &ServiceChange) -> String {
+    match change {
+        ServiceChange::Started { target: None, step, .. } => {
+            format!("a transition begins at {}", step.name())
+        }
+        ServiceChange::Started { target: Some(target), step, .. } => {
+            format!("a transition to {target} begins at {}", step.name())
+        }
+        ServiceChange::StepDone => String::from("a step is done"),
+        ServiceChange::PrimaryChosen { primary, .. } => format!("{primary} is chosen"),
+        ServiceChange::Aborted => String::from("the transition is rolled back"),
+        ServiceChange::RuleRecorded { rule } => {
+            format!("synchronous rule: {}", failover::quorum::describe(rule))
+        }
+        ServiceChange::Identified { system_identifier } => {
+            format!("system identifier {system_identifier}")
+        }
+        ServiceChange::Doubted { from, position, .. } => {
+            format!("commits at {from}..{} in doubt", position.lsn)
+        }
+        ServiceChange::Settled { upto } => format!("nothing up to {upto} is in doubt any more"),
+        ServiceChange::Forgone { from, to } => {
+            format!("commits at {from}..{to}, perhaps acknowledged, are given up")
+        }
+        ServiceChange::Held { .. } => String::from("automation on hold"),
+        ServiceChange::Resumed => String::from("automation resumed"),
+    }
+}
