@@ -43,6 +43,7 @@ pub mod settings;
 pub mod sql;
 pub mod start;
 pub mod state;
+pub mod survey;
 pub mod tail;
 pub mod voters;
 pub mod waits;

@@ -11,7 +11,7 @@ use crate::layout::Layout;
 use crate::settings;
 use crate::sql::{Connection, SqlError};
 use crate::state::State;
-use crate::tail;
+use crate::{survey, tail};
 use failover::checks::{
     Checks, EXPOSURES_NAMED, Exposure, ExposureKind, Exposures, FloorSettings, RewindReady,
     SLOTS_NAMED, Slot,
@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::Row;
+use wire::clock::now;
 
 /// Between two measurements, while there are few databases.
 const EVERY: Duration = Duration::from_secs(20);
@@ -81,8 +82,9 @@ select 'table', c.oid::regclass::text, 'is not replicated, and empty after a fai
 /// Measures for as long as the agent runs.
 pub async fn measure(instance: Arc<Instance>) {
     let mut rest = Duration::from_secs(1);
+    let mut round: u64 = 0;
     loop {
-        drop(tokio::time::timeout(rest, instance.measure.notified()).await);
+        let asked = tokio::time::timeout(rest, instance.measure.notified()).await.is_ok();
         let (life, primary) = {
             let state = instance.state();
             (state.life, state.facts.as_ref().map(|facts| !facts.recovery))
@@ -97,15 +99,15 @@ pub async fn measure(instance: Arc<Instance>) {
         crate::reserve::keep(&instance.layout.run);
         match look(&instance, primary).await {
             Ok((checks, databases)) => {
-                let mut state = instance.state();
-                if state.life == life {
-                    state.checks = checks;
-                    judge_watchdog(&instance, &mut state);
-                    drop(state);
-                    instance.speak.notify_one();
+                take(&instance, life, checks, databases);
+                rest = beat(databases);
+                // Every second time also what costs more.
+                let thorough = asked || round.is_multiple_of(2);
+                round = round.wrapping_add(1);
+                if let Err(error) = survey::look(&instance, life, thorough).await {
+                    tracing::debug!(%error, "cannot be looked at now");
                 }
-                let many = u32::try_from(databases / 4).unwrap_or(u32::MAX).max(1);
-                rest = EVERY.saturating_mul(many);
+                instance.speak.notify_one();
             }
             Err(error) => {
                 tracing::debug!(%error, "cannot be measured now");
@@ -113,6 +115,24 @@ pub async fn measure(instance: Arc<Instance>) {
             }
         }
     }
+}
+
+/// Takes over what was measured in a life of the server.
+fn take(instance: &Instance, life: u64, checks: Checks, databases: usize) {
+    let mut state = instance.state();
+    if state.life == life {
+        state.checks = checks;
+        state.survey.measured = Some(now());
+        state.survey.every = beat(databases);
+        judge_watchdog(instance, &mut state);
+        drop(state);
+        instance.speak.notify_one();
+    }
+}
+
+/// The more databases there are, the rarer.
+fn beat(databases: usize) -> Duration {
+    EVERY.saturating_mul(u32::try_from(databases / 4).unwrap_or(u32::MAX).max(1))
 }
 
 /// Whether the watchdog that the operator switched on can do what it is there for.
@@ -221,8 +241,7 @@ async fn exposures(
             found.push(exposure(ExposureKind::RoleOrDatabase, &whom, &what));
         }
     }
-    let open: Vec<String> =
-        rows(connection, OPEN).await?.iter().filter_map(|row| text(row, 0)).collect();
+    let open = open_databases(connection).await?;
     let mut unseen: Vec<String> = open.iter().skip(DATABASES).cloned().collect();
     for database in open.iter().take(DATABASES) {
         match within(instance, database).await {
@@ -258,11 +277,16 @@ fn exposure(kind: ExposureKind, name: &str, detail: &str) -> Exposure {
     Exposure { kind, name: short(name), detail: short(detail) }
 }
 
-fn text(row: &Row, at: usize) -> Option<String> {
+/// The databases that can be looked into.
+pub(crate) async fn open_databases(connection: &Connection) -> Result<Vec<String>, SqlError> {
+    Ok(rows(connection, OPEN).await?.iter().filter_map(|row| text(row, 0)).collect())
+}
+
+pub(crate) fn text(row: &Row, at: usize) -> Option<String> {
     row.try_get::<_, String>(at).ok()
 }
 
-async fn rows(connection: &Connection, query: &str) -> Result<Vec<Row>, SqlError> {
+pub(crate) async fn rows(connection: &Connection, query: &str) -> Result<Vec<Row>, SqlError> {
     let asking = connection.client().query(query, &[]);
     Ok(tokio::time::timeout(BOUND, asking).await.map_err(|_| SqlError::Timeout)??)
 }

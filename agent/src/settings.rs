@@ -291,17 +291,28 @@ impl Dynamic {
 
 /// How libpq reaches another instance, with the copy of the key that belongs to an epoch.
 pub fn conninfo(config: &Config, layout: &Layout, address: SocketAddr, epoch: Epoch) -> String {
+    let key = layout.stream_key(epoch);
+    conninfo_with(config, layout, address, (config.instance.as_str(), &key))
+}
+
+/// How libpq reaches another instance under a program's name, with a key.
+pub fn conninfo_with(
+    config: &Config,
+    layout: &Layout,
+    address: SocketAddr,
+    (program, key): (&str, &Path),
+) -> String {
     let quote = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
     let path = |path: &Path| quote(&path.display().to_string());
     format!(
-        "host={} port={} user=baton-{name} application_name={name} connect_timeout=2 \
+        "host={} port={} user=baton-{name} application_name={program} connect_timeout=2 \
          sslmode=verify-full sslrootcert={} sslcert={} sslkey={} gssencmode=disable \
          keepalives_idle=5 keepalives_interval=1 keepalives_count=3",
         quote(&address.ip().to_string()),
         address.port(),
         path(&layout.tls("ca.crt")),
         path(&layout.tls("tls.crt")),
-        path(&layout.stream_key(epoch)),
+        path(key),
         name = config.instance,
     )
 }

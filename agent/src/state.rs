@@ -7,6 +7,7 @@ use crate::layout::Layout;
 use crate::pledge::Memory;
 use crate::probe::Facts;
 use crate::settings::Dynamic;
+use crate::survey::Looked;
 use failover::checks::Checks;
 use failover::comply::{Configured, Divergence, Local};
 use failover::fitness::has_no_room;
@@ -100,6 +101,8 @@ pub struct State {
     pub knock: Option<(Knock, Moment)>,
     /// What was measured at leisure.
     pub checks: Checks,
+    /// What was looked at rarely.
+    pub survey: Looked,
     /// For people, by subject.
     pub notes: BTreeMap<String, Note>,
 }
@@ -156,6 +159,7 @@ impl State {
             message: (0.0, now),
             knock: None,
             checks: Checks::default(),
+            survey: Looked::default(),
             notes: BTreeMap::new(),
         }
     }
@@ -190,6 +194,7 @@ impl State {
         self.enforcing = None;
         self.waits = false;
         self.checks = Checks::default();
+        self.survey = Looked::default();
         self.ends.clear();
     }
 
@@ -217,6 +222,9 @@ impl State {
             history: Vec::new(),
             lsn,
         });
+        if let Some(before) = &self.facts {
+            self.survey.note_replay((self.looked, before), (began, &facts));
+        }
         self.looked = began;
         self.unanswered = None;
         self.facts = Some(facts);
@@ -372,6 +380,8 @@ impl State {
             notes: self.notes.values().cloned().collect(),
             version: speaker.version.clone(),
             checks: self.checks(memory),
+            // Told now and then only.
+            survey: None,
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::identity;
 use crate::instance::Instance;
 use crate::state::gist;
+use crate::survey::Told;
 use failover::report::{Answer, Echo, Report};
 use failover::{Assignment, Moment};
 use std::io;
@@ -139,16 +140,18 @@ fn wall_micros() -> u64 {
 /// Reports once a heartbeat, and at once when the gist changes.
 pub async fn report(instance: Arc<Instance>, voters: Arc<Voters>) {
     let mut said: Option<Report> = None;
+    let mut told = Told::default();
     let mut tasks = JoinSet::new();
     let mut due = now();
     loop {
         while tasks.try_join_next().is_some() {}
-        let report = instance.report();
+        let mut report = instance.report();
         let essence = gist(&report);
         let news = said.as_ref() != Some(&essence);
         let due_now = now() >= due || voters.unheard.swap(false, Ordering::SeqCst);
         if (news || due_now) && tasks.len() < AT_ONCE {
             said = Some(essence);
+            report.survey = told.due(&instance);
             due = now().after(instance.timing().heartbeat);
             let (instance, voters) = (Arc::clone(&instance), Arc::clone(&voters));
             tasks.spawn(async move { send(&instance, &voters, report).await });

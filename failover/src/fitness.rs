@@ -198,7 +198,10 @@ fn apart(position: &Position, primary: &Report) -> Option<String> {
 }
 
 /// The first setting in which a standby has less than its primary.
-fn lower_setting<'a>(checks: &Checks, primary: Option<&Report>) -> Option<(&'a str, u32, u32)> {
+pub(crate) fn lower_setting<'a>(
+    checks: &Checks,
+    primary: Option<&Report>,
+) -> Option<(&'a str, u32, u32)> {
     let (own, theirs) = (checks.floor?, primary?.checks.floor?);
     let each = |floor: FloorSettings| {
         [

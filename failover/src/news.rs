@@ -33,6 +33,8 @@ impl Report {
             notes,
             version: _,
             checks,
+            // Nothing is decided by it.
+            survey: _,
         } = self;
         *run != before.run
             || *revision != before.revision

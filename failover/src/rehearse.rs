@@ -9,6 +9,7 @@
 
 mod hypothesis;
 mod puppet;
+mod told;
 
 use crate::apply::apply;
 use crate::cluster::{Cluster, Service};
@@ -28,52 +29,15 @@ use core::net::IpAddr;
 use core::time::Duration;
 use hypothesis::unknown;
 use puppet::Puppet;
-use serde::{Deserialize, Serialize};
+use told::Marks;
 
 pub use hypothesis::{Hypothesis, Voters};
+pub use told::{Ending, Line, Rehearsal};
 
 /// How finely time is counted.
 const TICK: Duration = Duration::from_millis(100);
 /// Longer is not looked ahead.
 const HORIZON: Duration = Duration::from_mins(2);
-
-/// What would follow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rehearsal {
-    /// In order.
-    pub lines: Vec<Line>,
-    /// How each service would stand at the end.
-    pub endings: BTreeMap<ServiceId, Ending>,
-    /// Why nothing would happen at all; empty where something may.
-    pub refused: Vec<Finding>,
-}
-
-/// Something that would happen, or be waited for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// How long after the beginning.
-    pub after_ms: u64,
-    /// To which service.
-    pub service: Option<ServiceId>,
-    /// What; a change of state, unless `waits` is set.
-    pub text: String,
-    /// Something stands in the way: the condition's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waits: Option<String>,
-}
-
-/// How a service would stand.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ending {
-    /// Its primary.
-    pub primary: Option<InstanceId>,
-    /// Whether its commits go on.
-    pub writes: bool,
-    /// For how long they would not have; `None`: without interruption, or for good.
-    pub interrupted_ms: Option<u64>,
-    /// What still stands in the way.
-    pub findings: Vec<Finding>,
-}
 
 /// What would follow from `hypothesis` if it came true now.
 #[must_use]
@@ -132,8 +96,7 @@ struct Stage<'a> {
     puppets: BTreeMap<InstanceId, Puppet>,
     lines: Vec<Line>,
     waits: BTreeMap<ServiceId, Option<String>>,
-    stopped: BTreeMap<ServiceId, Moment>,
-    resumed: BTreeMap<ServiceId, Moment>,
+    marks: Marks,
 }
 
 impl<'a> Stage<'a> {
@@ -163,8 +126,7 @@ impl<'a> Stage<'a> {
             puppets,
             lines: Vec::new(),
             waits: BTreeMap::new(),
-            stopped: BTreeMap::new(),
-            resumed: BTreeMap::new(),
+            marks: Marks::default(),
         }
     }
 
@@ -222,7 +184,9 @@ impl<'a> Stage<'a> {
         let stamp = Stamp { monotonic_us: self.now.0, ..Stamp::default() };
         let event = Event { stamp, by: String::from("baton"), cause, change };
         let before = self.cluster.revision;
-        apply(&mut self.cluster, &event);
+        if apply(&mut self.cluster, &event) {
+            self.marks.changed(&event.change, self.now);
+        }
         let newest = self.cluster.history.back().filter(|_| self.cluster.revision != before);
         if let Some((service, text)) = newest.map(|entry| (entry.service.clone(), &entry.text)) {
             let text = text.clone();
@@ -365,14 +329,9 @@ impl<'a> Stage<'a> {
 
     fn note_writes(&mut self) {
         for (id, service) in &self.cluster.services {
-            if self.writes(service) {
-                if self.stopped.contains_key(id) {
-                    self.resumed.entry(id.clone()).or_insert(self.now);
-                }
-            } else {
-                self.stopped.entry(id.clone()).or_insert(self.now);
-                self.resumed.remove(id);
-            }
+            let primary = service.primary.as_ref().and_then(|id| self.puppets.get(id));
+            let writes = primary.is_some_and(|puppet| puppet.commits(service));
+            self.marks.writes(id, writes, self.now);
         }
     }
 
@@ -386,13 +345,9 @@ impl<'a> Stage<'a> {
         let ending = |id: &ServiceId, service: &Service| {
             let verdict = decide_one(&self.cluster, id, &self.view, self.now).unwrap_or_default();
             let blocks = |finding: &Finding| finding.severity == Severity::Blocks;
-            let stopped = self.stopped.get(id).zip(self.resumed.get(id));
-            Ending {
-                primary: service.primary.clone(),
-                writes: self.writes(service),
-                interrupted_ms: stopped.map(|(from, to)| millis(to.since(*from))),
-                findings: verdict.findings.into_iter().filter(blocks).collect(),
-            }
+            let findings = verdict.findings.into_iter().filter(blocks).collect();
+            let stand = (service.primary.clone(), self.writes(service));
+            self.marks.ending(id, self.began, stand, findings)
         };
         let endings = self.cluster.services.iter().map(|(id, s)| (id.clone(), ending(id, s)));
         Rehearsal { endings: endings.collect(), lines: self.lines, refused: Vec::new() }

@@ -3,10 +3,12 @@
 use crate::checks::Checks;
 use crate::ids::{
     Epoch, Generation, InstanceId, Lsn, NameServerId, Revision, ServiceId, SiteId,
-    SystemIdentifier, Timeline,
+    SystemIdentifier, Timeline, VoterId,
 };
 use crate::position::Position;
-use crate::time::millis;
+use crate::survey::Survey;
+use crate::time::{Timestamp, millis};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -80,6 +82,9 @@ pub struct Report {
     /// What was measured of machine and server.
     #[serde(default, skip_serializing_if = "Checks::is_empty")]
     pub checks: Checks,
+    /// What was looked at rarely; in some reports only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survey: Option<Box<Survey>>,
 }
 
 /// How an instance's PostgreSQL stands.
@@ -250,6 +255,22 @@ pub enum Observation {
         server: NameServerId,
         /// The zone's version.
         version: u32,
+    },
+    /// A name server came with this certificate.
+    Presented {
+        /// Which.
+        server: NameServerId,
+        /// For how many seconds more it is good; negative: it has expired.
+        certificate_seconds: i64,
+    },
+    /// A voter says this of itself.
+    Voter {
+        /// Which.
+        voter: VoterId,
+        /// Its wall clock when this was sent.
+        wall: Timestamp,
+        /// For how many seconds more its certificate is good; negative: it has expired.
+        certificate_seconds: i64,
     },
 }
 

@@ -1,9 +1,10 @@
 //! What this Raft leader has heard since it was elected. Forgotten at the next election.
 
 use crate::cluster::{Cluster, Step};
-use crate::ids::{Epoch, InstanceId, NameServerId, ServiceId, SiteId, TransitionId};
+use crate::ids::{Epoch, InstanceId, NameServerId, ServiceId, SiteId, TransitionId, VoterId};
 use crate::report::{Echo, Knock, NameServerAnswer, Observation, Report};
-use crate::time::Moment;
+use crate::survey::Survey;
+use crate::time::{Moment, Timestamp};
 use crate::topology::Timing;
 use alloc::collections::BTreeMap;
 use core::time::Duration;
@@ -32,6 +33,34 @@ pub struct View {
     pub unacknowledged: BTreeMap<ServiceId, (TransitionId, Moment)>,
     /// Since when each service is in its epoch and step, as far as this leader saw it.
     pub steps: BTreeMap<ServiceId, (Epoch, Option<Step>, Moment)>,
+    /// The newest survey of each instance. Nothing is decided by it.
+    pub surveys: BTreeMap<InstanceId, Surveyed>,
+    /// For how many seconds each name server's certificate was good when it was last seen.
+    pub presented: BTreeMap<NameServerId, (Moment, i64)>,
+    /// What each voter last said of itself.
+    pub voters: BTreeMap<VoterId, (Moment, VoterSelf)>,
+}
+
+/// A survey and when it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surveyed {
+    /// When it arrived at the leader.
+    pub at: Moment,
+    /// By how much its clock was behind the leader's when it arrived, in milliseconds; the way is
+    /// in it. `None`: not compared.
+    pub behind_ms: Option<i64>,
+    /// What it says.
+    pub survey: Survey,
+}
+
+/// What a voter says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoterSelf {
+    /// By how much its clock was behind the leader's when this arrived, in milliseconds.
+    pub behind_ms: Option<i64>,
+    /// For how many seconds its certificate was good then.
+    pub certificate_seconds: i64,
+    wall: Timestamp,
 }
 
 /// A report and when it came.
@@ -68,6 +97,9 @@ impl View {
             signs: BTreeMap::new(),
             unacknowledged: BTreeMap::new(),
             steps: BTreeMap::new(),
+            surveys: BTreeMap::new(),
+            presented: BTreeMap::new(),
+            voters: BTreeMap::new(),
         }
     }
 
@@ -95,7 +127,7 @@ impl View {
 
     /// Takes in a report. One that is older than the newest is dropped, and one that may have been
     /// made before this leader began. `true`: it says something that the one before did not.
-    pub fn hear(&mut self, cluster: &Cluster, report: Report, now: Moment) -> bool {
+    pub fn hear(&mut self, cluster: &Cluster, mut report: Report, now: Moment) -> bool {
         let known = self.reports.get(&report.instance);
         if known.is_some_and(|heard| !heard.is_outdated_by(&report)) {
             return false;
@@ -103,6 +135,10 @@ impl View {
         let Some(after) = self.made_after(&report, now) else { return false };
         let news = known.is_none_or(|heard| report.is_news_after(&heard.report));
         let id = report.instance.clone();
+        if let Some(survey) = report.survey.take() {
+            let surveyed = Surveyed { at: now, behind_ms: None, survey: survey.bounded() };
+            self.surveys.insert(id.clone(), surveyed);
+        }
         self.track_streams(cluster, &report, now);
         if let Some(receiver) = report.receiver.as_ref().filter(|receiver| receiver.streaming) {
             let at = now.before(receiver.age);
@@ -126,6 +162,25 @@ impl View {
             Observation::Follows { server, version } => {
                 self.follows.insert(server, (now, version));
             }
+            Observation::Presented { server, certificate_seconds } => {
+                self.presented.insert(server, (now, certificate_seconds));
+            }
+            Observation::Voter { voter, wall, certificate_seconds } => {
+                let said = VoterSelf { behind_ms: None, certificate_seconds, wall };
+                self.voters.insert(voter, (now, said));
+            }
+        }
+    }
+
+    /// Compares the clocks of whoever said something just now with the leader's: for people,
+    /// clocks decide nothing (I-23).
+    pub fn compare_clocks(&mut self, wall: Timestamp, now: Moment) {
+        let behind = |theirs: Timestamp| Some(wall.0.saturating_sub(theirs.0));
+        for surveyed in self.surveys.values_mut().filter(|surveyed| surveyed.at == now) {
+            surveyed.behind_ms = behind(surveyed.survey.wall);
+        }
+        for (_, said) in self.voters.values_mut().filter(|(at, _)| *at == now) {
+            said.behind_ms = behind(said.wall);
         }
     }
 

@@ -209,6 +209,7 @@ fn report(draw: &mut Draw<'_>, cluster: &Cluster, sequence: u64) -> Report {
         notes: Vec::new(),
         checks: Checks { exposed: draw.below(8) == 0, ..Checks::default() },
         version: "15.18".into(),
+        survey: None,
     }
 }
 

@@ -13,6 +13,7 @@ use failover::ids::{
     TransitionId, VoterId,
 };
 use failover::position::Position;
+use failover::readiness::Level;
 use failover::rehearse::Rehearsal;
 use failover::report::{Knock, NameServerAnswer, Note, Pledge, Server};
 use failover::topology::{Site, Topology};
@@ -243,6 +244,19 @@ pub struct WhatIf {
     pub rehearsal: Rehearsal,
     /// Of what was asked for: the hash of the plan (see [`crate::plan`]).
     pub plan: Option<String>,
+}
+
+/// `GET /v1/readiness`, `GET /v1/readiness?of=NAME`: could a site be lost now?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Revision the answer rests on.
+    pub revision: Revision,
+    /// The leader's wall clock when it answered.
+    pub at: Timestamp,
+    /// The worst of all verdicts asked for; unknown where there are none.
+    pub level: Level,
+    /// The services asked for, each with its verdicts by site and everything looked at.
+    pub services: Vec<failover::readiness::Readiness>,
 }
 
 /// `GET /v1/history`.

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use wire::http::Problem;
-use wire::role::{Kind, Peer};
+use wire::role::{Kind, Peer, Shown};
 
 use crate::audit::asked;
 use crate::door::{self, Reason};
@@ -52,6 +52,7 @@ pub fn router(routes: Arc<Routes>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/explain/{service}", get(explain))
         .route("/v1/what-if", get(what_if))
+        .route("/v1/readiness", get(readiness))
         .route("/v1/history", get(history))
         .route("/v1/transitions", get(transitions))
         .route("/v1/transitions/{id}", get(transition))
@@ -226,14 +227,20 @@ struct ZonePoll {
 async fn zone(
     State(routes): Shared,
     Extension(peer): Extension<Peer>,
+    Extension(shown): Extension<Shown>,
     Parameters(ZonePoll { after, server, have }): Parameters<ZonePoll>,
 ) -> Answered {
     role(&peer, Kind::Dns, Some(&server))?;
     let server: NameServerId = name(&server)?;
-    if let Some(version) = have {
+    {
         let routes = routes.clone();
         tokio::spawn(async move {
-            routes.observe(Observation::Follows { server, version }).await;
+            if let Some(version) = have {
+                let server = server.clone();
+                routes.observe(Observation::Follows { server, version }).await;
+            }
+            let certificate_seconds = shown.until.left(wire::clock::wall());
+            routes.observe(Observation::Presented { server, certificate_seconds }).await;
         });
     }
     let found = poll(&routes, |projection| {
@@ -379,6 +386,22 @@ async fn what_if(
         asks(&routes, &peer, None, text);
     }
     answered
+}
+
+#[derive(Deserialize)]
+struct ReadinessOf {
+    /// A site or a service.
+    of: Option<String>,
+}
+
+/// As [`what_if`].
+async fn readiness(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Parameters(ReadinessOf { of }): Parameters<ReadinessOf>,
+) -> Answered {
+    role(&peer, Kind::Operator, None)?;
+    answer(routes.ask(Question::Query(Query::Readiness { of })).await)
 }
 
 #[derive(Deserialize)]

@@ -137,7 +137,7 @@ impl Routes {
         }
         let (done, tried) = watch::channel(false);
         seen.insert(key, Seen { at: now, tried: tried.clone() });
-        let Shown { fingerprint, remote } = shown;
+        let Shown { fingerprint, remote, until: _ } = shown;
         let text = format!(
             "{peer} at voter {}, from {}, certificate {fingerprint}",
             self.name(),

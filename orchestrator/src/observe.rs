@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use failover::ids::{InstanceId, NameServerId, SiteId};
+use failover::ids::{InstanceId, NameServerId, SiteId, VoterId};
 use failover::report::{Knock, Observation, Port};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+use wire::clock;
+use wire::role::CertificateEnd;
 
 use crate::ask;
 use crate::projection::Ports;
@@ -22,6 +24,8 @@ const KNOCK: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_millis(50);
 /// How many times.
 const TIMES: u32 = 40;
+/// How often a voter tells of itself.
+const ONESELF: Duration = Duration::from_secs(10);
 /// How often name servers are asked while a transition waits for them.
 const URGENT: Duration = Duration::from_millis(20);
 /// How often otherwise.
@@ -41,6 +45,17 @@ pub async fn knock(routes: Arc<Routes>, site: SiteId, mut looks: mpsc::Receiver<
                 lock(&eyes.busy).remove(&instance);
             });
         }
+    }
+}
+
+/// Tells the leader what this voter knows of itself: its clock, and how long its certificate is
+/// good.
+pub async fn tell_of_oneself(routes: Arc<Routes>, voter: VoterId, until: CertificateEnd) {
+    loop {
+        let wall = clock::wall();
+        let certificate_seconds = until.left(wall);
+        routes.observe(Observation::Voter { voter, wall, certificate_seconds }).await;
+        sleep(ONESELF).await;
     }
 }
 

@@ -17,6 +17,7 @@ mod exchange;
 mod leading;
 mod members;
 mod notes;
+mod readiness;
 
 use std::collections::BTreeMap;
 
@@ -35,6 +36,8 @@ use chain::Chain;
 pub use exchange::{Clocks, Input, Output, Query, Reply, Setup, Token, Whom};
 use leading::{Due, Lead};
 use members::Ranked;
+pub use readiness::Question as ReadinessQuestion;
+use readiness::Standing;
 
 /// The fewest ticks of an election's timeout; at the most it is twice this.
 pub const ELECTION_TICKS: u16 = 10;
@@ -77,6 +80,7 @@ pub struct Replica {
     /// Of whom something came that a judgement may rest on; most messages of other voters are no
     /// such.
     due: Due,
+    readiness: Standing,
     outputs: Vec<Output>,
 }
 
@@ -121,6 +125,7 @@ impl Replica {
             stopped: None,
             compaction_due: false,
             due: Due::All,
+            readiness: Standing::default(),
             outputs: Vec::new(),
         };
         replica.rank = replica.rank_of(replica.setup.id);
@@ -227,6 +232,7 @@ impl Replica {
         self.steady_dice();
         self.ask_for_records();
         self.lead_tick();
+        self.watch_readiness();
     }
 
     fn hear_peer(&mut self, name: &str, envelope: &Envelope) {

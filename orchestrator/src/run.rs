@@ -15,7 +15,7 @@ use failover::Moment;
 use failover::ids::{InstanceId, VoterId};
 use tokio::sync::{mpsc, oneshot, watch};
 use wire::clock;
-use wire::role::Kind;
+use wire::role::{CertificateEnd, Kind};
 use wire::tls::Identity;
 
 use crate::config::Config;
@@ -24,7 +24,8 @@ use crate::message::Envelope;
 use crate::peers::Peers;
 use crate::projection::{Projection, Standing};
 use crate::replica::{
-    COMPACT_AFTER, Clocks, ELECTION_TICKS, Input, Output, Replica, Reply, Setup, Whom,
+    COMPACT_AFTER, Clocks, ELECTION_TICKS, Input, Output, Query, ReadinessQuestion, Replica, Reply,
+    Setup, Whom,
 };
 use crate::routes::{Inbound, Question, Routes};
 use crate::storage::Store;
@@ -85,6 +86,8 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     let mut voter = tokio::spawn(turn.run(inputs));
     tokio::spawn(observe::knock(routes.clone(), config.site.clone(), looks));
     tokio::spawn(observe::ask_name_servers(routes.clone()));
+    let until = CertificateEnd(identity.not_after());
+    tokio::spawn(observe::tell_of_oneself(routes.clone(), config.id, until));
     let (id, name, listen) = (config.id, &config.name, config.listen);
     tracing::info!(voter = %id, name, %listen, "voter started");
     let router = api::router(routes.clone());
@@ -175,6 +178,7 @@ impl Loop {
     }
 
     async fn take(&mut self, inbound: Inbound) {
+        let Some(inbound) = self.set_aside(inbound) else { return };
         let mut asker = None;
         let input = match inbound {
             Inbound::Peer(name, envelope, answer) => {
@@ -271,6 +275,20 @@ impl Loop {
             let known: Vec<VoterId> = self.replica.peers().into_iter().map(|(id, _)| id).collect();
             self.peers.retain(&known);
         }
+    }
+
+    /// What takes long to answer and changes nothing is answered beside the loop, from a copy:
+    /// leases and heartbeats must not wait for it.
+    fn set_aside(&self, inbound: Inbound) -> Option<Inbound> {
+        let Inbound::Ask(Question::Query(Query::Readiness { of }), sender) = inbound else {
+            return Some(inbound);
+        };
+        let question = self.replica.readiness(of.as_deref());
+        tokio::task::spawn_blocking(move || {
+            let answer = question.map_or(Reply::NoLeader, ReadinessQuestion::answer);
+            let _asker_is_gone = sender.send(answer);
+        });
+        None
     }
 
     async fn persist(&self, batch: Box<Batch>) -> Result<(), String> {

@@ -99,6 +99,8 @@ fn a_cluster_that_is_down_is_unreachable_and_named() {
         &["status"][..],
         &["explain", "clinic"],
         &["what-if", "lose", "arezzo"],
+        &["readiness"],
+        &["readiness", "arezzo", "-o", "text"],
         &["switchover", "clinic", "--reason", "test", "--dry-run", "--timeout", "500ms"],
         &["history"],
         &["report"],
@@ -197,6 +199,7 @@ fn the_help_names_every_verb_and_status() {
         "status",
         "explain",
         "what-if",
+        "readiness",
         "history",
         "report",
         "dns",
@@ -212,7 +215,7 @@ fn the_help_names_every_verb_and_status() {
     }
     let output = baton(folder.path(), &["help", "exit-codes"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for number in 0..=5 {
+    for number in 0..=6 {
         assert!(text.contains(&format!("\n  {number}  ")), "{number}\n{text}");
     }
     assert_eq!(code(&baton(folder.path(), &["swichover"])), CONFIG);

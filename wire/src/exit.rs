@@ -14,3 +14,5 @@ pub const UNREACHABLE: u8 = 3;
 pub const REFUSED: u8 = 4;
 /// The request was sent and its outcome is not known.
 pub const IN_DOUBT: u8 = 5;
+/// What was asked cannot be answered now: evidence is missing or stale.
+pub const UNKNOWN: u8 = 6;

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 
+use failover::Timestamp;
 use ring::digest::{SHA256, digest};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -42,6 +43,24 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// When a peer's certificate ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateEnd(pub Timestamp);
+
+impl CertificateEnd {
+    /// Reads it out of a certificate (DER); the beginning of time where that cannot be read.
+    pub fn of_certificate(der: &[u8]) -> Self {
+        let read = X509Certificate::from_der(der).ok();
+        let end = read.map_or(0, |(_, certificate)| certificate.validity().not_after.timestamp());
+        Self(Timestamp(end.saturating_mul(1_000)))
+    }
+
+    /// For how many seconds more it is good; negative: it has ended.
+    pub fn left(self, wall: Timestamp) -> i64 {
+        self.0.0.saturating_sub(wall.0) / 1_000
     }
 }
 
@@ -92,6 +111,8 @@ pub struct Shown {
     pub fingerprint: String,
     /// Where it connected from.
     pub remote: SocketAddr,
+    /// When its certificate ends.
+    pub until: CertificateEnd,
 }
 
 impl Shown {
@@ -102,7 +123,7 @@ impl Shown {
             // Writing to a text cannot fail.
             let _ = write!(fingerprint, "{byte:02x}");
         }
-        Self { fingerprint, remote }
+        Self { fingerprint, remote, until: CertificateEnd::of_certificate(der) }
     }
 }
 

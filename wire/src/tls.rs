@@ -159,6 +159,13 @@ pub fn postgres_client(files: &Files) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
+/// When the first certificate of a file ends, whether or not it is good; `None`: it cannot be read.
+pub fn end_of(path: &Path) -> Option<Timestamp> {
+    let first = certificates(path).ok()?.into_iter().next()?;
+    let (_, certificate) = X509Certificate::from_der(&first).ok()?;
+    Some(Timestamp(certificate.validity().not_after.timestamp().saturating_mul(1_000)))
+}
+
 fn server_builder() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
     ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_protocol_versions(VERSIONS)

@@ -58,6 +58,8 @@ pub struct World {
     revision: AtomicU64,
     pub timing: Timing,
     pub watchdog: Option<PathBuf>,
+    /// Further settings of PostgreSQL.
+    pub settings: Vec<(&'static str, &'static str)>,
 }
 
 pub fn id(name: &str) -> InstanceId {
@@ -88,6 +90,7 @@ impl World {
             revision: AtomicU64::new(1),
             timing: Timing { heartbeat: Duration::from_millis(200), ..Timing::default() },
             watchdog: None,
+            settings: Vec::new(),
         }
     }
 
@@ -129,11 +132,14 @@ impl World {
                 bin: None,
                 listen: declared.postgres,
                 user: "postgres".into(),
-                settings: [(
-                    "shared_buffers".to_owned(),
-                    agent::config::Setting::Text("16MB".into()),
-                )]
-                .into(),
+                settings: [("shared_buffers", "16MB")]
+                    .iter()
+                    .chain(&self.settings)
+                    .map(|(name, value)| {
+                        let value = agent::config::Setting::Text((*value).into());
+                        ((*name).to_owned(), value)
+                    })
+                    .collect(),
             },
             tls,
             voters: vec![free_port()],

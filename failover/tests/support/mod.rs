@@ -107,6 +107,7 @@ pub fn report(name: &str, sequence: u64) -> Report {
         notes: vec![],
         version: "15".into(),
         checks: Checks::default(),
+        survey: None,
     }
 }
 

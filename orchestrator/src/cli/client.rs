@@ -314,6 +314,7 @@ fn failure_of(error: &HttpError) -> Failure {
     match error {
         HttpError::Status { code, problem } => {
             let code = match code {
+                404 => wire::exit::CONFIG,
                 409 => wire::exit::REFUSED,
                 503 | 504 => wire::exit::IN_DOUBT,
                 _ => wire::exit::FAILED,

@@ -14,6 +14,7 @@ mod history;
 mod hold;
 mod init;
 mod probe;
+mod readiness;
 mod report;
 mod screen;
 mod settings;
@@ -74,6 +75,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Apply(arguments) => apply::apply(&globals, &arguments).await,
         Verb::Status(arguments) => status::run(&globals, &arguments).await,
         Verb::Explain(arguments) => explain::run(&globals, &arguments).await,
+        Verb::Readiness(arguments) => readiness::run(&globals, &arguments).await,
         Verb::WhatIf(arguments) => what_if::run(&globals, arguments).await,
         Verb::Switchover(arguments) => switchover::switchover(&globals, arguments).await,
         Verb::Failover(arguments) => switchover::failover(&globals, arguments).await,

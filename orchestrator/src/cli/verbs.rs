@@ -21,7 +21,8 @@ Exit statuses:
   2  the command line or a file is wrong: nothing was changed
   3  no voter could be reached, or the cluster has no leader
   4  refused by the cluster, with every reason: nothing was changed
-  5  in doubt: the request was sent and its outcome is not known yet";
+  5  in doubt: the request was sent and its outcome is not known yet
+  6  unknown: what `readiness` needs is not known, or not any more";
 
 const GROUPS: &str = "\
 {about}
@@ -37,6 +38,7 @@ Set up:
 Look:
   status      Everything on one screen
   explain     Why a service does or does not fail over, and which sites could be lost now
+  readiness   Could each site be lost now: who takes over, what is lost, how long it takes
   what-if     What would follow from a loss, a cut or a freeze, decided on a copy
   history     What happened, newest last
   report      One change of primary: phases, positions, who was rejected and why
@@ -66,8 +68,8 @@ Examples:
   baton switchover clinic --to roubaix-1 --reason \"kernel update in arezzo\"
   baton report 7 --journal probe.jsonl
 
-Exit statuses: 0 done, 1 failed, 2 wrong command or file, 3 unreachable, 4 refused, 5 in doubt
-(baton help exit-codes).";
+Exit statuses: 0 done, 1 failed, 2 wrong command or file, 3 unreachable, 4 refused, 5 in doubt,
+6 unknown (baton help exit-codes).";
 
 /// Geo-redundant failover for PostgreSQL, decided by a quorum of sites and told through DNS.
 #[derive(Debug, Parser)]
@@ -126,6 +128,8 @@ pub enum Verb {
     Status(Status),
     /// Why a service does or does not fail over, and which sites could be lost now
     Explain(Explain),
+    /// Could each site be lost now: who takes over, what is lost, how long it takes
+    Readiness(crate::readiness::Arguments),
     /// What would follow from a loss, a cut or a freeze, decided on a copy
     WhatIf(WhatIf),
     /// Move the primary, planned: nothing is lost, rolls back when it cannot be done

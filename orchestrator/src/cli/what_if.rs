@@ -35,7 +35,7 @@ async fn ask(globals: &Globals, cluster: &Cluster, asked: &Hypothesis) -> Result
 }
 
 /// A value in a query string: everything but letters, digits and four signs as `%XX` (RFC 3986).
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     let mut all = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -7,11 +7,12 @@ use failover::cluster::{Cluster, Service};
 use failover::fitness::{Promise, zero_loss};
 use failover::ids::{InstanceId, ServiceId, VoterId};
 use failover::position::Position;
-use failover::rehearse::{Hypothesis, Rehearsal, Voters, rehearse};
+use failover::rehearse::{Hypothesis, Rehearsal, rehearse};
 use failover::report::{Report, Server};
 use failover::topology::Instance;
 use failover::{Moment, Role, View, assignment};
 
+use super::readiness::Question;
 use super::{Query, Replica, Reply};
 use crate::answers::{
     AgedKnock, DeclaredTopology, Explain, History, InstanceStatus, NameServerStatus, ServiceStatus,
@@ -46,6 +47,9 @@ impl Replica {
             },
             // Answered by whoever is asked, from its disk.
             Query::Audit(_) => Reply::Unknown(String::from("audit records are no state")),
+            Query::Readiness { of } => {
+                self.readiness(of.as_deref()).map_or(Reply::NoLeader, Question::answer)
+            }
             Query::Topology => Reply::found(&DeclaredTopology {
                 version: self.cluster.topology_version,
                 topology: self.cluster.topology.clone(),
@@ -276,15 +280,8 @@ impl Replica {
     /// What would follow, if: nothing where this voter does not lead.
     fn rehearse(&self, cluster: &Cluster, hypothesis: &Hypothesis) -> Option<Rehearsal> {
         let lead = self.lead.as_ref()?;
-        let now = self.clocks.now;
-        let lately = self.setup.election_timeout * 2;
-        let heard = |id: VoterId| self.heard.get(&id).is_some_and(|at| now.since(*at) < lately);
-        let seats = self.group_members().into_iter().map(|id| {
-            let site = self.voter(id).map(|voter| voter.site.clone());
-            (id, (site, id == self.setup.id || heard(id)))
-        });
-        let voters = Voters { leader: self.setup.id, seats: seats.collect() };
-        Some(rehearse(cluster, &lead.view, &voters, hypothesis, now))
+        let voters = self.seats();
+        Some(rehearse(cluster, &lead.view, &voters, hypothesis, self.clocks.now))
     }
 }
 

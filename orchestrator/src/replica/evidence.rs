@@ -44,8 +44,12 @@ impl Replica {
         let id = report.service.clone();
         // In the middle of a change every place counts; otherwise what is no news can wait for
         // the next tick.
+        let surveyed = report.survey.is_some();
         if lead.view.hear(&self.cluster, report, now) || busy {
             self.due.add(Due::One(id));
+        }
+        if surveyed {
+            lead.view.compare_clocks(self.clocks.wall, now);
         }
         if broken.is_some() && broken == primary {
             self.look(broken);
@@ -74,11 +78,14 @@ impl Replica {
                 });
                 (!known).then(|| knock.target.clone())
             }
-            Observation::Knocked(_) | Observation::Asked { .. } | Observation::Follows { .. } => {
-                None
-            }
+            Observation::Knocked(_)
+            | Observation::Asked { .. }
+            | Observation::Follows { .. }
+            | Observation::Presented { .. }
+            | Observation::Voter { .. } => None,
         };
         lead.view.observe(observation, now);
+        lead.view.compare_clocks(self.clocks.wall, now);
         self.look(suspect);
     }
 

@@ -101,6 +101,11 @@ pub enum Query {
     WhatIf(Box<Hypothesis>),
     /// The audit records from this number on, as the voter that is asked has them.
     Audit(u64),
+    /// Could a site be lost now?
+    Readiness {
+        /// The name of a site or a service; `None`: everything.
+        of: Option<String>,
+    },
 }
 
 /// The answer to a question.

@@ -153,7 +153,7 @@ impl Group {
         Client::new(&identity, Kind::Voter, self.addresses[n]).expect("a client")
     }
 
-    fn log(&self, n: usize) -> String {
+    pub(crate) fn log(&self, n: usize) -> String {
         std::fs::read_to_string(self.home(n).join("log")).unwrap_or_default()
     }
 
@@ -216,6 +216,7 @@ async fn i32_each_certificate_asks_for_its_own_only() {
         (&dns, "/v1/history"),
         (&voter, "/v1/topology"),
         (&agent, "/v1/what-if?hypothesis=x"),
+        (&agent, "/v1/readiness"),
         (&operator, "/v1/assignment/s1-1"),
         (&agent, "/v1/assignment/s2-1"),
         (&dns, "/v1/assignment/s1-1"),

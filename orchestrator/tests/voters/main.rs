@@ -8,4 +8,5 @@ mod http;
 mod leases;
 mod membership;
 mod on_record;
+mod readiness;
 mod world;

@@ -429,5 +429,6 @@ pub(crate) fn absent(site: u64, sequence: u64) -> Report {
         notes: Vec::new(),
         version: "15.18".into(),
         checks: failover::checks::Checks::default(),
+        survey: None,
     }
 }

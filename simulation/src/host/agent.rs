@@ -420,6 +420,7 @@ impl Host {
                 hangs: agent.hang.lasts(),
                 ..agent.checks.clone()
             },
+            survey: None,
         }
     }
 

@@ -427,6 +427,7 @@ impl Host {
                     ..Checks::default()
                 };
                 agent.checks = checks;
+                agent.voters.note_measured(now_life, turn.now);
                 20_000_000
             }
             Some(_) | None => 1_000_000,

@@ -6,8 +6,10 @@ use super::interface::Output;
 use super::queue::Task;
 use super::turn::{Turn, micros};
 use failover::report::{Answer, Echo, Report};
+use failover::survey::Survey;
 use failover::{Assignment, Epoch, Moment, Revision};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Reports under way at once.
 const AT_ONCE: usize = 4;
@@ -16,6 +18,8 @@ const PATIENCE: u128 = 100_000;
 /// For this long, in microseconds, a voter that failed is asked last.
 const FAILED: u128 = 3_000_000;
 const LONG_POLL: u64 = 25_000_000;
+/// Between two surveys that say the same but for ages.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What is under way to the voters.
 #[derive(Debug)]
@@ -33,6 +37,10 @@ pub struct Voters {
     polls: [Poll; 2],
     said: Option<u64>,
     due: Moment,
+    /// When a survey was last told.
+    told: Option<Moment>,
+    /// When the server was last measured, and in which life of it.
+    measured: Option<(u64, Moment)>,
 }
 
 #[derive(Debug)]
@@ -73,7 +81,29 @@ impl Voters {
             polls: [Poll::default(); 2],
             said: None,
             due: Moment(0),
+            told: None,
+            measured: None,
         }
+    }
+
+    /// It was measured, in a life of the server.
+    pub fn note_measured(&mut self, life: u64, now: Moment) {
+        self.measured = Some((life, now));
+    }
+
+    /// A survey, when one is due: when it was measured, and its clock. What the model has none of,
+    /// certificates, logins, extensions, it does not tell, so nobody takes it for good.
+    fn survey(&mut self, life: u64, turn: &Turn) -> Option<Box<Survey>> {
+        let lately = |at: Moment| turn.now.since(at) < TOLD_EVERY;
+        if self.told.is_some_and(lately) {
+            return None;
+        }
+        self.told = Some(turn.now);
+        let measured = self.measured.filter(|(of, _)| *of == life);
+        let age = measured.map(|(_, at)| micros(turn.now.since(at)) / 1_000);
+        let every = Duration::from_secs(20);
+        let survey = Survey { measured_ms: age, every, wall: turn.wall, ..Survey::default() };
+        Some(Box::new(survey))
     }
 
     fn rotate(&mut self, from: usize) {
@@ -96,7 +126,8 @@ impl Host {
             if (news || due) && agent.voters.flights.len() < AT_ONCE {
                 agent.voters.said = Some(gist);
                 agent.voters.due = Moment(turn.now.0 + heartbeat);
-                let report = self.report(&agent, turn.now);
+                let survey = agent.voters.survey(agent.life, turn);
+                let report = Report { survey, ..self.report(&agent, turn.now) };
                 self.agent = Some(agent);
                 self.send_first(turn, report);
                 self.speak_within(turn, heartbeat);

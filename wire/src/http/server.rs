@@ -81,9 +81,10 @@ struct Port {
 
 /// Serves `router` on `listener` until `shutdown` turns true; requests under way then have two
 /// seconds to finish. The handler of every request finds the [`Peer`] in its extensions, and what
-/// it showed ([`Shown`]). A peer of another kind than those in `allow`, of another cluster or without a role is answered 403 and
-/// logged. At most 1024 connections, 5 s for a handshake, 10 s for a header, bodies up to 1 MiB
-/// (16 MiB on `/v1/raft`). Error answers that are not JSON become a [`Problem`].
+/// it showed ([`Shown`]). A peer of another kind than those in `allow`, of another cluster or
+/// without a role is answered 403 and logged. At most 1024 connections, 5 s for a handshake, 10 s
+/// for a header, bodies up to 1 MiB (16 MiB on `/v1/raft`). Error answers that are not JSON become
+/// a [`Problem`].
 ///
 /// # Errors
 /// None today: failures to accept are waited out, because they pass (file descriptors, memory).
