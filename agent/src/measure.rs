@@ -82,9 +82,10 @@ select 'table', c.oid::regclass::text, 'is not replicated, and empty after a fai
 /// Measures for as long as the agent runs.
 pub async fn measure(instance: Arc<Instance>) {
     let mut rest = Duration::from_secs(1);
+    let mut seen = (0, false);
     let mut round: u64 = 0;
     loop {
-        let asked = tokio::time::timeout(rest, instance.measure.notified()).await.is_ok();
+        let asked = wait(&instance, rest, seen).await;
         let (life, primary) = {
             let state = instance.state();
             (state.life, state.facts.as_ref().map(|facts| !facts.recovery))
@@ -93,6 +94,7 @@ pub async fn measure(instance: Arc<Instance>) {
             rest = Duration::from_secs(1);
             continue;
         };
+        seen = (life, primary);
         if let Err(error) = tail::resolve(&instance).await {
             tracing::debug!(%error, "a lost tail's tables cannot be named now");
         }
@@ -101,11 +103,13 @@ pub async fn measure(instance: Arc<Instance>) {
             Ok((checks, databases)) => {
                 take(&instance, life, checks, databases);
                 rest = beat(databases);
-                // Every second time also what costs more.
-                let thorough = asked || round.is_multiple_of(2);
+                // Every second time also what costs more; what failed is tried again at once.
+                let failed = instance.state().survey.lacks_a_login();
+                let thorough = asked || failed || round.is_multiple_of(2);
                 round = round.wrapping_add(1);
                 if let Err(error) = survey::look(&instance, life, thorough).await {
                     tracing::debug!(%error, "cannot be looked at now");
+                    instance.state().survey.forget_what_was_not_seen();
                 }
                 instance.speak.notify_one();
             }
@@ -113,6 +117,27 @@ pub async fn measure(instance: Arc<Instance>) {
                 tracing::debug!(%error, "cannot be measured now");
                 rest = Duration::from_secs(2);
             }
+        }
+    }
+}
+
+/// Waits for the next round: until somebody asks, or the server is another, or has become a
+/// primary or a standby since the last. True: it was not only time that passed.
+async fn wait(instance: &Instance, rest: Duration, seen: (u64, bool)) -> bool {
+    let until = now().after(rest);
+    loop {
+        let left = until.since(now()).min(Duration::from_secs(1));
+        if tokio::time::timeout(left, instance.measure.notified()).await.is_ok() {
+            return true;
+        }
+        let state = instance.state();
+        let known = state.facts.as_ref().map(|facts| (state.life, !facts.recovery));
+        drop(state);
+        if known.is_some_and(|known| known != seen) {
+            return true;
+        }
+        if now() >= until {
+            return false;
         }
     }
 }

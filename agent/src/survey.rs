@@ -96,6 +96,17 @@ impl Looked {
         }
     }
 
+    /// Whether a login failed the last time, or was not tried yet.
+    pub fn lacks_a_login(&self) -> bool {
+        self.logins.is_empty() || self.logins.values().any(|(_, failure)| failure.is_some())
+    }
+
+    /// What has no age of its own is not known any more.
+    pub fn forget_what_was_not_seen(&mut self) {
+        self.prepared = None;
+        self.paused = false;
+    }
+
     /// How fast it replays, between the probe before and this one: as fast as it can where it was
     /// busy all the time; where it worked off a large backlog, at least so fast.
     pub fn note_replay(&mut self, before: (Moment, &Facts), now: (Moment, &Facts)) {
@@ -297,7 +308,7 @@ async fn log_in(
                 .await
         }
     };
-    let said = asked.map_err(|error| error.to_string())?;
+    let said = asked.map_err(|error| brief(&error.to_string()))?;
     // systemid|timeline|xlogpos|dbname
     let theirs = said.split('|').next().unwrap_or_default();
     match own {
@@ -306,6 +317,12 @@ async fn log_in(
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// What libpq said, without who said it and what it suggests.
+fn brief(error: &str) -> String {
+    let said = error.rsplit("psql: error: ").next().unwrap_or(error);
+    said.split(" / ").next().unwrap_or(said).trim().to_owned()
 }
 
 #[cfg(test)]
@@ -334,6 +351,15 @@ mod tests {
         assert_eq!(note(&probe(mib, 0), &probe(mib, 0)), Some(8 * mib), "stuck is no measure");
         let primary = Facts::default();
         assert_eq!(note(&primary, &probe(mib, mib / 2)), Some(8 * mib));
+    }
+
+    #[test]
+    fn what_libpq_says_is_brief() {
+        let said = "psql: exit status: 2: psql: error: connection to server at \"127.0.2.1\", port \
+                    5432 failed: Connection refused / \tIs the server running on that host";
+        let short = "connection to server at \"127.0.2.1\", port 5432 failed: Connection refused";
+        assert_eq!(brief(said), short);
+        assert_eq!(brief("no answer"), "no answer");
     }
 
     #[test]

@@ -10,14 +10,15 @@ use failover::cluster::Cluster;
 use failover::comply::{Action, Configured, Divergence, Local};
 use failover::event::{Change, Event, Stamp};
 use failover::position::{Position, Switch};
+use failover::readiness::{Scope, readiness};
 use failover::rehearse::{Hypothesis, Voters, rehearse};
 use failover::report::{
     Down, Knock, NameServerAnswer, Observation, Pledge, Port, Proof, Receiver, Report, Server,
     Stream,
 };
 use failover::{
-    Answer, Epoch, Generation, Lsn, Moment, Revision, SystemIdentifier, Timeline, View, VoterId,
-    comply, decide, lease, quorum, zone,
+    Answer, Epoch, Generation, Lsn, Moment, Revision, SystemIdentifier, Timeline, Timestamp, View,
+    VoterId, comply, decide, lease, quorum, zone,
 };
 
 use crate::draw::Draw;
@@ -45,6 +46,7 @@ impl Leader {
         }
         let _epoch = lease::grant(&self.cluster, &report);
         self.view.hear(&self.cluster, report, self.now);
+        self.view.compare_clocks(Timestamp(0), self.now);
     }
 
     /// Decides, and does what was decided.
@@ -63,6 +65,9 @@ impl Leader {
         let voters = Voters { leader: VoterId(1), seats };
         let lost = Hypothesis::LoseSite(place::site(0));
         let _told = rehearse(&self.cluster, &self.view, &voters, &lost, self.now);
+        let all = readiness(&self.cluster, &self.view, &voters, &Scope::default(), self.now);
+        let remedies = all.iter().flat_map(|service| &service.checks).flat_map(|c| &c.findings);
+        assert!(remedies.into_iter().all(|finding| !finding.remedy.is_empty()));
     }
 
     fn change(&mut self, change: Change, cause: String) {

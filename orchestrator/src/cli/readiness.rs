@@ -159,24 +159,32 @@ fn particulars(service: &Readiness, verdict: &SiteVerdict) -> String {
             let _ = writeln!(text, "  {}", tinted(&format!("rpo: {reason}"), Mood::Bad));
         }
     }
+    // The same said by many checks is said once, with their names.
+    let mut told: Vec<(Vec<&str>, &Finding)> = Vec::new();
     for finding in &verdict.findings {
-        text.push_str(&one(finding));
+        let same = |(_, other): &&mut (Vec<&str>, &Finding)| {
+            let what = |f: &Finding| (f.level, f.instance.clone(), f.text.clone());
+            what(other) == what(finding)
+        };
+        match told.iter_mut().find(same) {
+            Some((checks, _)) => checks.push(&finding.check),
+            None => told.push((vec![&finding.check], finding)),
+        }
+    }
+    for (checks, finding) in told {
+        text.push_str(&one(&checks.join(", "), finding));
     }
     text
 }
 
-fn one(finding: &Finding) -> String {
+fn one(checks: &str, finding: &Finding) -> String {
     let who = finding.instance.as_ref().map_or_else(String::new, |id| format!("{id}: "));
     let since = finding.since_ms.map(Duration::from_millis).filter(|s| s.as_secs() > 0);
     let since = since.map_or_else(String::new, |since| format!(", for {}", span(since)));
     let age = finding.age_ms.map(Duration::from_millis);
     let age = age.map_or_else(String::new, |age| format!(" (known {} ago)", span(age)));
-    let line = format!(
-        "  {} ({}{since}): {who}{}{age}",
-        finding.check,
-        finding.level.name(),
-        finding.text
-    );
+    let level = finding.level.name();
+    let line = format!("  {checks} ({level}{since}): {who}{}{age}", finding.text);
     format!("{}\n      {}\n", tinted(&line, mood(finding.level)), finding.remedy)
 }
 

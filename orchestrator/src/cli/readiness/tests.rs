@@ -66,6 +66,14 @@ fn what_stands_in_the_way_is_named_with_its_age_and_remedy() {
 }
 
 #[test]
+fn what_many_checks_say_is_said_once() {
+    let both = [finding("unknown", "clocks"), finding("unknown", "slots")];
+    let text = text(&answer("unknown", &both), false);
+    assert!(text.contains("  clocks, slots (unknown, for 1 min 5 s): b-1: something"), "{text}");
+    assert_eq!(text.matches("do something").count(), 1, "{text}");
+}
+
+#[test]
 fn the_exit_status_tells_unknown_from_not_ready() {
     let levels = [Level::Good, Level::Warning, Level::Unknown, Level::Blocks];
     assert_eq!(levels.map(status), [0, 0, 6, 1]);
