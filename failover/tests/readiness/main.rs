@@ -161,7 +161,7 @@ fn i37_what_is_not_known_any_more_is_not_good() {
 #[test]
 fn i37_a_new_leader_does_not_know() {
     let mut world = World::well();
-    world.now.view = failover::View::new(world.now.now);
+    world.now.view = failover::View::new(2, world.now.now);
     for name in NAMES {
         assert_eq!(world.without(name).level, Level::Unknown, "{name}");
     }
