@@ -11,9 +11,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::task::JoinSet;
-use wire::clock::now;
+use wire::clock::{self, now};
 use wire::http::{Client, HttpError};
 use wire::role::Kind;
 
@@ -62,7 +62,7 @@ impl Voters {
         Ok(Self {
             clients,
             preferred: AtomicUsize::new(0),
-            run: AtomicU64::new(wall_micros()),
+            run: AtomicU64::new(clock::wall_micros()),
             sequence: AtomicU64::new(0),
             echo: Mutex::default(),
             unheard: AtomicBool::new(false),
@@ -129,12 +129,6 @@ impl Voters {
         let next = from.wrapping_add(1) % self.clients.len().max(1);
         let _ = self.preferred.compare_exchange(from, next, Ordering::SeqCst, Ordering::SeqCst);
     }
-}
-
-/// The wall clock, in microseconds since 1970; 0 before that.
-fn wall_micros() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Reports once a heartbeat, and at once when the gist changes.
