@@ -405,15 +405,7 @@ impl Host {
                 .knock
                 .as_ref()
                 .map(|(knock, at)| Knock { age: now.since(*at), ..knock.clone() }),
-            notes: agent
-                .notes
-                .iter()
-                .map(|(subject, (severity, text))| Note {
-                    subject: (*subject).to_owned(),
-                    severity: *severity,
-                    text: text.clone(),
-                })
-                .collect(),
+            notes: agent.notes.iter().map(note).collect(),
             version: String::from("15.18"),
             checks: Checks {
                 exposed: memory.doubt_pending || agent.unwritten,
@@ -498,4 +490,8 @@ impl Host {
     pub(super) fn who(agent: &Agent, commit: Commit) -> super::server::Who {
         super::server::Who::Agent(agent.run, agent.life, commit)
     }
+}
+
+fn note((subject, (severity, text)): (&&'static str, &(Severity, String))) -> Note {
+    Note { subject: (*subject).to_owned(), severity: *severity, text: text.clone() }
 }
