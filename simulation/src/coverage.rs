@@ -60,6 +60,7 @@ impl Coverage {
             Fact::Writable { promoted: true, .. } => self.hit("fact: promoted"),
             Fact::Writable { promoted: false, .. } => self.hit("fact: started as primary"),
             Fact::Ended { fenced: true } => self.hit("fact: fenced"),
+            Fact::Posed { .. } => self.hit("fact: an impostor streams"),
             Fact::Cloned => self.hit("fact: cloned"),
             Fact::Rewound { .. } => self.hit("fact: rewound"),
             Fact::Quarantined => self.hit("fact: quarantined"),
@@ -68,6 +69,7 @@ impl Coverage {
                 Release::Cancelled => "fact: wait cancelled",
                 Release::Emptied => "fact: released by an emptied setting",
                 Release::NeverWaited => "fact: never waited",
+                Release::Posed | Release::Stolen => "fact: released by an impostor",
             }),
             Fact::Done { .. }
             | Fact::Ended { .. }
@@ -127,6 +129,7 @@ const FAULTS: &[&str] = &[
     "fault: waits cancelled",
     "fault: setting emptied",
     "fault: impostor",
+    "fact: an impostor streams",
     "fault: checkpointer stalled",
     "fault: local session",
     "fault: long query",

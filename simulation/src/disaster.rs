@@ -333,7 +333,10 @@ impl Disasters {
 
     fn impostor(&mut self, world: &mut World) {
         let from = Peer(self.likely_primary(world));
-        let (host, name) = (self.host(world), Peer(self.host(world)));
+        let (host, other) = (self.host(world), self.host(world));
+        // Under its own name it would be the instance itself.
+        let count = u8::try_from(world.machine_count()).unwrap_or(1);
+        let name = Peer(if other == host { (other + 1) % count } else { other });
         let fault = HostFault::Impostor { from, name, stolen: false };
         world.perform(&Deed::Host { host, fault });
     }

@@ -169,6 +169,13 @@ impl Host {
         (port(agent), port(self.server.is_some()))
     }
 
+    /// Whether this connection streams, with no database behind it, under another's name.
+    #[must_use]
+    pub fn poses(&self, stream: u64) -> bool {
+        let senders = self.server.iter().flat_map(|server| &server.senders);
+        senders.into_iter().any(|sender| sender.stream == stream && sender.posed)
+    }
+
     /// What is in its data directory, for the oracle.
     #[must_use]
     pub fn log(&self) -> Option<&Log> {

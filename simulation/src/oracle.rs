@@ -5,6 +5,8 @@
 mod commits;
 mod doubts;
 mod facts;
+mod lost;
+mod names;
 mod records;
 mod state;
 #[cfg(test)]
@@ -15,9 +17,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use failover::Request;
-use failover::ids::{Epoch, InstanceId, ServiceId};
+use failover::ids::{InstanceId, ServiceId};
 use failover::topology::Topology;
-use failover::zone::{Data, Zone};
 
 use crate::clock::At;
 use crate::host::HostFault;
@@ -46,7 +47,9 @@ pub struct Oracle {
     records: records::Records,
     leaders: BTreeMap<u64, u8>,
     elections: u32,
-    servers: Vec<ServedEpochs>,
+    /// When somebody led first in each term.
+    elected_at: Vec<(u64, At)>,
+    servers: Vec<names::Served>,
     reached: Vec<&'static str>,
     window: Duration,
     /// Lasting promises about reads hold only while clocks keep to the law.
@@ -65,14 +68,14 @@ pub struct Oracle {
     calm: Option<At>,
     /// What must come about soon, oldest first, and since when.
     due: Vec<(At, doubts::Due)>,
-}
-
-/// The newest epoch that a name server served, by service.
-#[derive(Clone, Debug, Default)]
-struct ServedEpochs {
-    version: u32,
-    epochs: BTreeMap<ServiceId, Epoch>,
-    writable: BTreeMap<ServiceId, usize>,
+    suspect_after: Duration,
+    fence_after: Duration,
+    /// Between two commits of an agent's own, at the most.
+    pause: Duration,
+    /// From how many sites beside its own each machine can be seen.
+    eyes: Vec<u8>,
+    /// When each place was last kept from seeing.
+    blinded: Vec<Option<At>>,
 }
 
 impl Oracle {
@@ -99,7 +102,8 @@ impl Oracle {
             records: records::Records::default(),
             leaders: BTreeMap::new(),
             elections: 0,
-            servers: vec![ServedEpochs::default(); topology.dns.servers.len()],
+            elected_at: Vec::new(),
+            servers: vec![names::Served::default(); topology.dns.servers.len()],
             reached: Vec::new(),
             window: topology.timing.failover_window,
             lawful_clocks: true,
@@ -112,6 +116,11 @@ impl Oracle {
             described: false,
             calm: None,
             due: Vec::new(),
+            suspect_after: topology.timing.suspect_after,
+            fence_after: topology.timing.fence_after,
+            pause: topology.timing.heartbeat * 3 / 2,
+            eyes: Vec::new(),
+            blinded: Vec::new(),
         }
     }
 
@@ -221,48 +230,11 @@ impl Oracle {
         }
     }
 
-    /// A name server serves a zone.
-    pub(crate) fn served(&mut self, server: u8, zone: &Zone, restarted: bool) {
-        let Some(known) = self.servers.get_mut(usize::from(server)) else { return };
-        let mut wrong = None;
-        if zone.version < known.version {
-            let how = if restarted { "after a restart " } else { "" };
-            wrong = Some(format!(
-                "I-29: name server {server} {how}went back from zone {} to {}",
-                known.version, zone.version
-            ));
-        }
-        known.version = zone.version;
-        for (service, epoch) in &zone.epochs {
-            let before = known.epochs.insert(service.clone(), *epoch);
-            if before.is_some_and(|before| before > *epoch) {
-                wrong = Some(format!("I-29: name server {server} went back to epoch {epoch}"));
-            }
-        }
-        for (index, name) in self.names.iter().enumerate() {
-            let Some(state) = self.services.get(index) else { continue };
-            let data = zone.records.get(&state.writable).map(Vec::as_slice).unwrap_or_default();
-            let addresses = data.iter().filter(|data| matches!(data, Data::Address(_))).count();
-            let before = known.writable.insert(name.clone(), addresses).unwrap_or(0);
-            if addresses > 1 || (before > 0 && addresses == 0) {
-                wrong = Some(format!("I-29: name server {server} gives {addresses} addresses"));
-            }
-        }
-        if let Some(text) = wrong {
-            self.violate(&text);
-        }
-    }
-
-    pub(crate) fn name_server_wiped(&mut self, server: u8) {
-        if let Some(known) = self.servers.get_mut(usize::from(server)) {
-            *known = ServedEpochs::default();
-        }
-    }
-
     /// Something was done to a machine that bends what may be demanded of it.
     pub(crate) fn faulted(&mut self, host: u8, fault: &HostFault, machines: &[Machine], now: At) {
         let index = usize::from(host);
         let Some(state) = self.hosts.get_mut(index) else { return };
+        state.disturbed = Some(now);
         if !machines[index].host.is_guarded() {
             state.unguarded = Some(now);
         }
@@ -274,14 +246,15 @@ impl Oracle {
             HostFault::ClockRate(rate) => {
                 self.lawful_clocks &= (950_000..=1_050_000).contains(rate);
             }
-            HostFault::Pause(_)
-            | HostFault::CrashAgent
+            // Its PostgreSQL may hang: its own agent says when.
+            HostFault::Pause(_) | HostFault::SlowDisk(_) | HostFault::FillDisk => {
+                state.strained = true;
+            }
+            HostFault::CrashAgent
             | HostFault::CrashGuard
             | HostFault::CrashPostgres
             | HostFault::StartAgent
             | HostFault::Resume(_)
-            | HostFault::SlowDisk(_)
-            | HostFault::FillDisk
             | HostFault::DiskFreed
             | HostFault::CancelWaits
             | HostFault::Impostor { .. }

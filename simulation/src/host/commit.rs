@@ -220,10 +220,14 @@ impl Host {
         if server.recovering || !sender.streaming || sender.priority == 0 {
             return;
         }
-        let Some(upto) = agreed(server, &sender.setting, stream) else { return };
+        let Some(upto) = agreed(server, &sender.setting, stream, true) else { return };
         if upto <= server.released {
             return;
         }
+        let posed = server.senders.iter().any(|sender| sender.posed);
+        let held = if posed { agreed(server, &sender.setting, stream, false) } else { Some(upto) };
+        let seen = server.senders.iter().any(|sender| sender.posed && sender.name != sender.role);
+        let how = if seen { Release::Posed } else { Release::Stolen };
         server.released = upto;
         let count = server.waiting.iter().filter(|waiter| waiter.end <= upto).count();
         if count == 0 {
@@ -234,7 +238,11 @@ impl Host {
         server.waiting = left;
         let done: Vec<Waiter> = done;
         for waiter in done {
-            self.complete(turn, waiter, false);
+            if held.is_some_and(|held| waiter.end <= held) {
+                self.complete(turn, waiter, false);
+            } else {
+                self.released_without(turn, waiter, how);
+            }
         }
     }
 
@@ -333,13 +341,20 @@ fn replace(own: &mut Arc<Setting>, new: &Arc<Setting>) -> bool {
     changed
 }
 
-/// Up to where enough standbys have flushed, by this setting.
-fn agreed(server: &super::server::Server, setting: &Setting, stream: u64) -> Option<Lsn> {
+/// Up to where enough standbys have flushed, by this setting; with those that only say so, or
+/// without.
+fn agreed(
+    server: &super::server::Server,
+    setting: &Setting,
+    stream: u64,
+    posed: bool,
+) -> Option<Lsn> {
     let need = usize::from(setting.required.max(1));
     let mut counted: Vec<(u8, u64, Lsn)> = server
         .senders
         .iter()
         .filter(|sender| sender.priority > 0 && sender.streaming && sender.known)
+        .filter(|sender| posed || !sender.posed)
         .map(|sender| (sender.priority, sender.stream, sender.flushed))
         .collect();
     if counted.len() < need {

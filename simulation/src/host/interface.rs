@@ -334,6 +334,11 @@ pub enum Fact {
         /// By promotion, not by a restart.
         promoted: bool,
     },
+    /// Somebody without a database streams under another's name.
+    Posed {
+        /// The connection.
+        stream: u64,
+    },
     /// PostgreSQL ended and nothing of it runs.
     Ended {
         /// By the agent or the guard.
@@ -452,6 +457,10 @@ pub enum Release {
     Emptied,
     /// It never waited: no rule was in force for it (F-15, F-16).
     NeverWaited,
+    /// Somebody without a database said in another's name that it holds it (F-14).
+    Posed,
+    /// The same, with that other's own certificate: nobody can tell.
+    Stolen,
 }
 
 /// A process of PostgreSQL that has its own view of the settings.

@@ -47,7 +47,7 @@ impl Host {
             server.visible = data.log.newest(server.replayed);
             let pid = server.pid;
             if self.held(turn)
-                && let Some(until) = self.slow_replay
+                && let Some(until) = self.slow_replay.filter(|until| *until > turn.now)
             {
                 // Whoever slowed the server before down wakes this one, too.
                 self.job(turn, until.0 - turn.now.0, pid, Job::Replay);

@@ -1,7 +1,7 @@
 //! The sending side of replication: walsenders, base backups, the source of a rewind.
 
 use super::Host;
-use super::interface::{Output, Peer, Purpose, Records, Refusal, Wal};
+use super::interface::{Fact, Output, Peer, Purpose, Records, Refusal, Wal};
 use super::log::{Record, Tree};
 use super::queue::{Job, Line};
 use super::server::{Copy, Phase, Sender, Stop};
@@ -48,7 +48,10 @@ impl Host {
                 if wanted.system.is_some_and(|system| system != data.system) {
                     return refuse(turn, Refusal::System);
                 }
-                if let Err(why) = fits(data.log.tree(), data.flushed, &wanted) {
+                // Without data of its own it takes what it is told there is.
+                if wanted.purpose == Purpose::Stream
+                    && let Err(why) = fits(data.log.tree(), data.flushed, &wanted)
+                {
                     return refuse(turn, why);
                 }
                 self.begin_stream(turn, from, wanted);
@@ -89,6 +92,7 @@ impl Host {
             role: wanted.role,
             sent: wanted.from,
             flushed: Lsn(0),
+            posed: wanted.purpose == Purpose::Impostor,
             known: false,
             streaming: false,
             priority: setting.priority(wanted.name),
@@ -97,8 +101,12 @@ impl Host {
             heard: turn.now,
             spoke: turn.now,
         };
+        let poses = sender.posed && sender.name != sender.role;
         server.senders.push(sender);
         let pid = server.pid;
+        if poses {
+            turn.fact(Fact::Posed { stream: wanted.stream });
+        }
         let message = Wal::Accepted { stream: wanted.stream, tree };
         turn.out.push(Output::Wal { to: peer, message });
         self.job(turn, timeout / 2, pid, Job::SenderTick(wanted.stream));

@@ -108,6 +108,8 @@ pub struct Sender {
     pub role: Peer,
     pub sent: Lsn,
     pub flushed: Lsn,
+    /// There is no database behind it.
+    pub posed: bool,
     /// It has said what it holds at least once.
     pub known: bool,
     /// It has caught up.

@@ -15,6 +15,8 @@ use crate::world::Machine;
 pub(crate) struct Commit {
     /// Where it ends in its primary's log.
     pub(crate) at: Lsn,
+    /// When it was written there.
+    pub(super) written: At,
     /// No later primary may lack it.
     pub(crate) must: bool,
     /// Its session asked for less than the rule, or its wait was ended from outside: the
@@ -42,14 +44,24 @@ impl Oracle {
         self.commit(number).excepted = true;
     }
 
-    pub(super) fn released(&mut self, host: usize, commit: Option<u64>, how: Release, now: At) {
+    pub(super) fn released(
+        &mut self,
+        host: usize,
+        commit: Option<u64>,
+        how: Release,
+        machines: &[Machine],
+        now: At,
+    ) {
+        if how == Release::Posed {
+            self.released_by_an_impostor(host, machines, now);
+        }
         let overruled = self.hosts[host].overruled;
         let Some(number) = commit else { return };
         // What never waited though a rule was in force is judged like every other.
         if how != Release::NeverWaited || overruled {
             // A session that asked for less is nobody's doubt.
             let local = std::mem::replace(&mut self.commit(number).excepted, true);
-            if !local {
+            if !local && how != Release::Stolen {
                 self.doubt(host, number, now);
             }
         }
@@ -66,7 +78,7 @@ impl Oracle {
                 }
                 self.acknowledged += 1;
                 self.must_stay(host, commit, "I-01: acknowledged", machines);
-                self.flushed_by_the_rule(host, commit, machines);
+                self.flushed_by_the_rule(host, commit, machines, now);
             }
             // A standby may show what nobody was promised yet (F-37): only a primary's rows count.
             Outcome::Seen { .. } if !self.hosts[host].writable => {}
@@ -118,7 +130,7 @@ impl Oracle {
     }
 
     /// I-07, by its effect: what was acknowledged is on the disks of W of the recorded rule.
-    fn flushed_by_the_rule(&mut self, host: usize, number: u64, machines: &[Machine]) {
+    fn flushed_by_the_rule(&mut self, host: usize, number: u64, machines: &[Machine], now: At) {
         let commit = *self.commit(number);
         let state = &self.services[self.service_of[host]];
         if commit.excepted || state.primary != Some(host) || state.required == 0 {
@@ -131,7 +143,9 @@ impl Oracle {
                 commit.gone & (1 << other) != 0 || on_disk(&machines[*other], number, commit.at)
             })
             .count();
-        if holders < state.required as usize {
+        if holders >= state.required as usize {
+            self.hosts[host].acknowledged = Some((commit.written, now));
+        } else {
             let ends: Vec<_> = machines.iter().map(|it| it.host.flushed_to()).collect();
             let text = format!(
                 "I-07: commit {number} at {} was acknowledged by {} with {holders} of the \

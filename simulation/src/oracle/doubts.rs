@@ -14,6 +14,8 @@ use crate::world::Machine;
 
 /// What must have come about by then, if nothing disturbed it.
 const BOUND: Duration = Duration::from_secs(5);
+/// For so long an impostor may stream before it is ended.
+const MOMENT: Duration = Duration::from_secs(1);
 /// Calm has lasted this long: there is a leader, and it has heard everybody.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
@@ -49,6 +51,8 @@ pub(crate) enum Due {
     Told { service: usize, number: u64 },
     /// The machine's own setting is back.
     Restored { host: usize },
+    /// A stream under another's name is ended.
+    Unmasked { host: usize, stream: u64 },
 }
 
 impl Oracle {
@@ -68,6 +72,44 @@ impl Oracle {
     pub(super) fn emptied_setting(&mut self, host: usize, now: At) {
         self.hosts[host].emptied.get_or_insert(now);
         self.due.push((now, Due::Restored { host }));
+    }
+
+    /// Somebody without a database streams under another's name.
+    pub(super) fn posed(&mut self, host: usize, stream: u64, now: At) -> String {
+        self.due.push((now, Due::Unmasked { host, stream }));
+        "streams to somebody under another's name".into()
+    }
+
+    /// I-09: whoever can see it has ended it. `false`: something keeps it from that.
+    fn unmasked(&mut self, (host, stream): (usize, u64), since: At, it: &Machine, now: At) -> bool {
+        if !it.host.poses(stream) {
+            return true;
+        }
+        // At a standby it can release nothing.
+        let known = &self.hosts[host];
+        let after = |at: Option<At>| at.is_some_and(|at| at.plus(MOMENT) >= now || at >= since);
+        let disturbed = after(known.disturbed) || after(known.began.map(|(_, at)| at));
+        if disturbed || !it.host.is_well() || !known.writable {
+            return false;
+        }
+        let text = format!(
+            "I-09: {:?} after it began {} still streams to somebody under another's name",
+            now.since(since),
+            self.name(host)
+        );
+        self.violate(&text);
+        true
+    }
+
+    /// In the moment before its end it may release a commit (F-14), and not later.
+    pub(super) fn released_by_an_impostor(&mut self, host: usize, machines: &[Machine], now: At) {
+        let old = self.due.iter().find_map(|(since, due)| match due {
+            Due::Unmasked { host: of, stream } if *of == host => Some((*since, *stream)),
+            Due::Unmasked { .. } | Due::Told { .. } | Due::Restored { .. } => None,
+        });
+        if let Some((since, stream)) = old.filter(|(since, _)| now > since.plus(MOMENT)) {
+            self.unmasked((host, stream), since, &machines[host], now);
+        }
     }
 
     /// What the log says of commits in doubt has changed, perhaps.
@@ -181,10 +223,16 @@ impl Oracle {
                 return;
             }
             self.due.remove(0);
+            if let Due::Unmasked { host, stream } = due
+                && !self.unmasked((host, stream), since, &machines[host], now)
+            {
+                self.posed(host, stream, now);
+            }
             if !self.is_calm_since(since) {
                 continue;
             }
             match due {
+                Due::Unmasked { .. } => {}
                 Due::Told { service, number } => self.told_in_time(service, number, machines),
                 Due::Restored { host } => {
                     // It may have been put back, and emptied again since.

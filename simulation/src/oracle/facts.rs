@@ -1,9 +1,10 @@
 //! What machines do, held against what they may.
 
-use failover::ids::{Epoch, Lsn};
+use failover::ids::{Epoch, Lsn, Timeline};
 
 use super::Oracle;
 use super::commits::on_disk;
+use super::lost::Reports;
 use crate::clock::At;
 use crate::host::{Fact, Process, Setting};
 use crate::world::Machine;
@@ -33,6 +34,17 @@ pub struct HostState {
     pub(crate) unguarded: Option<At>,
     /// The setting is empty, because somebody overruled it.
     pub(crate) emptied: Option<At>,
+    /// When something was last done to it.
+    pub(super) disturbed: Option<At>,
+    /// Something was done to it by which its PostgreSQL may hang.
+    pub(super) strained: bool,
+    /// What its agent said.
+    pub(super) reports: Reports,
+    /// When the last commit was written of which a client was told and that the rule's standbys
+    /// hold, and when it was told.
+    pub(super) acknowledged: Option<(At, At)>,
+    /// When its PostgreSQL last ended.
+    pub(super) ended: Option<At>,
     /// Where its log ended when it was last found writable, and when that was.
     pub(super) began: Option<(Lsn, At)>,
     /// When its data was last replaced by another copy.
@@ -56,21 +68,22 @@ impl Oracle {
         match fact {
             Fact::Writable { epoch, promoted, timeline, from } => {
                 self.hosts[host].began = Some((*from, now));
-                self.writable(host, *epoch, *promoted, machines);
+                self.writable(host, (*epoch, *timeline), *promoted, machines);
                 let how = if *promoted { "promoted" } else { "is a primary again" };
                 Some(format!("{how}, epoch {epoch}, timeline {timeline}"))
             }
-            Fact::Ended { fenced } => Some(self.ended(host, *fenced, now)),
+            Fact::Ended { fenced } => Some(self.ended(host, *fenced, machines, now)),
             Fact::Admitted { epoch, writable: true } => {
                 Some(self.admitted(host, *epoch, machines, now))
             }
             Fact::Wrote { commit, at, .. } => {
-                self.commit(*commit).at = *at;
+                let commit = self.commit(*commit);
+                (commit.at, commit.written) = (*at, now);
                 None
             }
             Fact::Proven { epoch } => self.proven(host, *epoch, machines),
             Fact::Released { commit, how, at } => {
-                self.released(host, *commit, *how, now);
+                self.released(host, *commit, *how, machines, now);
                 Some(format!("a wait ended without the standbys: {how:?} at {at}"))
             }
             Fact::Setting { process, setting } => {
@@ -99,6 +112,7 @@ impl Oracle {
                 self.violate(&text);
                 None
             }
+            Fact::Posed { stream } => Some(self.posed(host, *stream, now)),
             Fact::Cloned => Some("copied anew".into()),
             Fact::Quarantined => Some("a failed rewind is put aside".into()),
             Fact::Admitted { .. }
@@ -127,7 +141,16 @@ impl Oracle {
         }
     }
 
-    fn writable(&mut self, host: usize, epoch: Epoch, promoted: bool, machines: &[Machine]) {
+    fn writable(
+        &mut self,
+        host: usize,
+        (epoch, timeline): (Epoch, Timeline),
+        promoted: bool,
+        machines: &[Machine],
+    ) {
+        if promoted {
+            self.own_timeline(host, epoch, timeline);
+        }
         let service = self.service_of[host];
         {
             let state = &mut self.hosts[host];
@@ -165,6 +188,21 @@ impl Oracle {
             self.beyond_examined(host, machines);
             self.holds_doubts(host, machines);
             self.keeps_all(host, epoch, machines);
+        }
+    }
+
+    /// I-05: the number of a timeline is one history's: those of two promotions that share it
+    /// cannot be told apart.
+    fn own_timeline(&mut self, host: usize, epoch: Epoch, timeline: Timeline) {
+        let known = &mut self.services[self.service_of[host]].timelines;
+        let first = *known.entry(timeline).or_insert(epoch);
+        if first != epoch {
+            let text = format!(
+                "I-05: {} was promoted in epoch {epoch} on timeline {timeline}, which is that of \
+                 epoch {first}",
+                self.name(host)
+            );
+            self.violate(&text);
         }
     }
 
@@ -358,7 +396,7 @@ impl Oracle {
     }
 
     /// I-24: the primary was ended by its own agent or guard, and nothing had happened.
-    fn ended(&mut self, host: usize, fenced: bool, now: At) -> String {
+    fn ended(&mut self, host: usize, fenced: bool, machines: &[Machine], now: At) -> String {
         let state = &self.services[self.service_of[host]];
         let ours = state.primary == Some(host) && self.hosts[host].writable;
         let newest = self.hosts[host].writable_in == Some(state.epoch);
@@ -366,7 +404,11 @@ impl Oracle {
             let text = format!("I-24: {} was fenced, and nothing had happened", self.name(host));
             self.violate(&text);
         }
+        if fenced && ours && newest {
+            self.fenced_rightly(host, &machines[host], now);
+        }
         let state = &mut self.hosts[host];
+        state.ended = Some(now);
         state.writable = false;
         state.admits = false;
         state.proven = None;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use failover::cluster::{Cluster, Record, Service, Step, Trigger};
-use failover::ids::{Epoch, InstanceId, Lsn, SystemIdentifier, TransitionId};
+use failover::ids::{Epoch, InstanceId, Lsn, SystemIdentifier, Timeline, TransitionId};
 use failover::topology::ServiceSpec;
 
 use super::Oracle;
@@ -36,6 +36,8 @@ pub struct ServiceState {
     pub in_doubt: Option<(Lsn, Lsn)>,
     /// The holder of each epoch.
     pub grants: BTreeMap<Epoch, usize>,
+    /// The epoch of each promotion's timeline.
+    pub(super) timelines: BTreeMap<Timeline, Epoch>,
     /// Epochs whose marker is durable.
     pub proven: BTreeSet<Epoch>,
     /// The newest epoch in which clients were admitted to a writable instance, and when first.
@@ -49,6 +51,8 @@ pub struct ServiceState {
     pub(crate) unacknowledged: bool,
     pub(crate) auto_at: Option<At>,
     pub(crate) resumed_at: Option<At>,
+    /// When its step last changed.
+    pub(super) stepped: Option<At>,
     /// A person asked automation to pause.
     held: bool,
     /// A person gave commits in doubt up.
@@ -78,6 +82,7 @@ impl ServiceState {
             published: None,
             in_doubt: None,
             grants: BTreeMap::new(),
+            timelines: BTreeMap::new(),
             proven: BTreeSet::new(),
             admitted: None,
             examined: Vec::new(),
@@ -86,6 +91,7 @@ impl ServiceState {
             unacknowledged: false,
             auto_at: None,
             resumed_at: None,
+            stepped: None,
             held: false,
             forgo_asked: false,
             transition: None,
@@ -94,6 +100,26 @@ impl ServiceState {
             barring: Vec::new(),
             system: None,
         }
+    }
+}
+
+impl ServiceState {
+    /// Whoever leads the voters from here on knows nothing of it.
+    pub(super) fn forget(&mut self) {
+        self.epoch = Epoch(0);
+        self.primary = None;
+        self.rule = 0;
+        self.required = 0;
+        self.settled = false;
+        self.step = None;
+        self.published = None;
+        self.examined.clear();
+        self.unacknowledged = false;
+        self.held = false;
+        self.transition = None;
+        self.doubtful.clear();
+        self.recorded.clear();
+        self.barring.clear();
     }
 }
 
@@ -182,6 +208,7 @@ impl Oracle {
         self.name_moved(position, service)?;
         let step = service.step();
         if step != before.step {
+            self.services[position].stepped = Some(now);
             self.reach(step.map_or("step: done", step_name));
         }
         if rule != before.rule {
@@ -344,7 +371,11 @@ impl Oracle {
         if trigger == Some(Trigger::PrimaryLost) && well {
             return Err("I-26: a primary that serves was taken for lost".into());
         }
-        Ok(())
+        match trigger {
+            Some(Trigger::PrimaryLost) => self.lost_rightly(position, machines, now),
+            Some(Trigger::Bootstrap) => self.begins_empty(position, machines),
+            Some(Trigger::Switchover | Trigger::Failover) | None => Ok(()),
+        }
     }
 
     fn name_moved(&mut self, position: usize, service: &Service) -> Result<(), String> {

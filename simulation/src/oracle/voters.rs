@@ -5,6 +5,7 @@ use failover::cluster::Cluster;
 use orchestrator::log::Place;
 
 use super::Oracle;
+use crate::clock::At;
 use crate::voter::Voter;
 
 impl Oracle {
@@ -28,8 +29,9 @@ impl Oracle {
     }
 
     /// A voter leads.
-    pub(crate) fn elected(&mut self, voter: u8, term: u64, voters: &[Voter]) {
+    pub(crate) fn elected(&mut self, voter: u8, term: u64, voters: &[Voter], now: At) {
         self.elections += 1;
+        self.elected_at.push((term, now));
         let known = *self.leaders.entry(term).or_insert(voter);
         if known != voter {
             self.violate(&format!("I-19: two leaders in term {term}"));
@@ -48,6 +50,25 @@ impl Oracle {
                 "I-22: {} leads in term {term} by {votes} votes of {size} that are on disk",
                 leader.name
             ));
+        }
+    }
+
+    /// I-19: a leader grants a lease only while it is one: nobody led in a later term when what it
+    /// answers was said.
+    pub(crate) fn granted(&mut self, host: u8, token: u64, term: u64) {
+        let host = usize::from(host);
+        let Some(sent) = self.hosts.get(host).and_then(|it| it.reports.sent_at(token)) else {
+            return;
+        };
+        let newer = self.elected_at.iter().find(|(later, at)| *later > term && *at < sent);
+        if let Some((later, at)) = newer {
+            let text = format!(
+                "I-19: {} was granted a lease by the leader of term {term} for what it said {} ms \
+                 after another led in term {later}",
+                self.name(host),
+                sent.since(*at).as_millis()
+            );
+            self.violate(&text);
         }
     }
 

@@ -344,7 +344,10 @@ pub(crate) fn request(
             Request::Forgo { service, from, to: upto, reason }
         }
         Wish::Apply => {
-            let mut topology = Box::new(cluster.topology.clone());
+            // Whoever leads knows of none yet.
+            let none = cluster.topology_version == 0;
+            let known = if none { &*world.topology } else { &cluster.topology };
+            let mut topology = Box::new(known.clone());
             for spec in topology.services.values_mut() {
                 spec.required = ask.required.unwrap_or(spec.required);
             }

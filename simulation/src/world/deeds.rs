@@ -155,6 +155,7 @@ impl World {
         if !matches!(deed, Deed::LocalSession { .. }) {
             self.say(|| format!("{deed:?}"));
         }
+        self.blind(deed);
         match deed {
             Deed::Cut { planes, from, to } => {
                 self.relink(planes, *from, *to, |link| link.cut = true);
@@ -331,6 +332,7 @@ impl World {
             for voter in self.voters_at(place) {
                 self.voters[voter].wipe(&initial);
             }
+            self.forget_all();
         }
         if matches!(process, Process::Postgres | Process::Site | Process::Agent) {
             for host in self.hosts_at(place) {

@@ -10,7 +10,7 @@ use failover::zone::Data;
 use orchestrator::routes::Question;
 
 use super::parts::{Body, Door, Looker};
-use super::{Event, World};
+use super::{Deed, Event, World};
 use crate::network::Plane;
 use crate::voter::Look;
 
@@ -32,6 +32,52 @@ impl World {
     pub(crate) fn host_index(&self, instance: &InstanceId) -> Option<u8> {
         let index = self.instances.iter().position(|other| other == instance)?;
         u8::try_from(index).ok()
+    }
+
+    /// From how many sites beside its own each machine can be seen, or could a moment ago.
+    pub(crate) fn eyes(&self) -> Vec<u8> {
+        let sees = |place: u8, target: u8| {
+            let voter = self.voters_at(place).into_iter().any(|voter| {
+                let voter = &self.voters[voter];
+                voter.powered && !voter.paused && voter.process.is_some()
+            });
+            let machine = self
+                .hosts_at(place)
+                .into_iter()
+                .any(|host| self.machines[usize::from(host)].host.ports().0 == Port::Open);
+            let cut = self.network.is_cut(Plane::Health, place, target)
+                || self.network.is_cut(Plane::Health, target, place);
+            ((voter || machine) && !cut) || self.oracle.saw_lately(place, self.now)
+        };
+        let from = |target: u8| {
+            let places = 0..u8::try_from(self.sites.len()).unwrap_or(0);
+            places.filter(|place| *place != target && sees(*place, target)).count()
+        };
+        let count = |machine: &super::Machine| u8::try_from(from(machine.place)).unwrap_or(u8::MAX);
+        self.machines.iter().map(count).collect()
+    }
+
+    /// Who could see something is kept from it.
+    pub(crate) fn blind(&mut self, deed: &Deed) {
+        match deed {
+            Deed::Cut { from, to, .. } | Deed::Worsen { from, to, .. } => {
+                self.oracle.blinded(&[*from, *to], self.now);
+            }
+            Deed::Crash { place, .. } | Deed::Destroy { place, .. } | Deed::Pause { place, .. } => {
+                self.oracle.blinded(&[*place], self.now);
+            }
+            Deed::Mend { .. }
+            | Deed::MendAll
+            | Deed::Start { .. }
+            | Deed::Resume { .. }
+            | Deed::Skew { .. }
+            | Deed::SlowDisk { .. }
+            | Deed::FillDisk { .. }
+            | Deed::FreeDisk { .. }
+            | Deed::Host { .. }
+            | Deed::LocalSession { .. }
+            | Deed::Ask(_) => {}
+        }
     }
 
     /// Has a voter look at an instance, if that is a primary and it does not already.

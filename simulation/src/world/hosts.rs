@@ -133,6 +133,7 @@ impl World {
         match output {
             Output::Wal { to, message } => self.wal_sent(host, to.0, message),
             Output::Report { voter, token, report } => {
+                self.oracle.reported(host, token, report.sequence, self.now);
                 let voter = self.current[usize::from(voter)];
                 let to = self.voters[usize::from(voter)].place;
                 let body = Body::Report { voter, host, token, report };
@@ -278,6 +279,9 @@ impl World {
 
     pub(crate) fn answer_arrives(&mut self, host: u8, token: u64, answer: Option<Box<Answer>>) {
         if self.machines[usize::from(host)].on {
+            if answer.is_some() {
+                self.oracle.answer_came(host, token, self.now);
+            }
             self.host_input(host, Input::Answer { token, answer });
         }
     }

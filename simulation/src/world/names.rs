@@ -272,7 +272,12 @@ impl World {
             let spec = self.topology.services.values().nth(name);
             let zone = self.servers[usize::from(server)].served.as_ref();
             let found = zone.zip(spec).map(|(zone, spec)| addresses(zone, &spec.writable));
-            let address = found.and_then(|all| all.first().copied()).filter(|_| runs);
+            let found = found.unwrap_or_default();
+            if runs {
+                self.oracle.name_asked(server, name, &found);
+            }
+            let zone = self.servers[usize::from(server)].served.as_ref();
+            let address = found.first().copied().filter(|_| runs);
             let ttl = zone.map_or(5, |zone| zone.ttl_seconds);
             let body = Body::Resolved { client, session, address, ttl };
             self.send(Plane::Dns, place, from, body);

@@ -144,6 +144,8 @@ impl World {
                 }
                 Output::Reply { token, reply } => {
                     if let Some(asker) = process.pending.remove(&token) {
+                        let term = process.replica.term();
+                        self.grants(asker, &reply, term);
                         self.reply(index, asker, reply);
                     }
                 }
@@ -232,7 +234,7 @@ impl World {
             let name = self.voters[usize::from(index)].name.clone();
             self.say(|| format!("{name} leads"));
             self.coverage.hit("raft: elected");
-            self.oracle.elected(index, term, &self.voters);
+            self.oracle.elected(index, term, &self.voters, self.now);
             self.ask_name_servers_now(index);
         }
     }
@@ -267,6 +269,10 @@ impl World {
         }
         let Some(process) = &self.voters[usize::from(index)].process else { return };
         let cluster = process.replica.cluster();
+        if place.index > self.oracle.index {
+            let eyes = self.eyes();
+            self.oracle.seen_from(eyes);
+        }
         let news = self.oracle.applied(place.index, cluster, &self.machines, self.now);
         for text in news {
             self.say(|| text);

@@ -112,13 +112,25 @@ impl World {
         self.reply(index, asker, reply);
     }
 
+    /// A leader answers an agent that asked it itself: with a lease, perhaps.
+    pub(crate) fn grants(&mut self, asker: Asker, reply: &Reply, term: u64) {
+        let Reply::Report(answer) = reply else { return };
+        let Asker::Agent { host, token } = asker else { return };
+        if answer.lease.is_some() {
+            self.oracle.granted(host, token, term);
+        }
+    }
+
     /// An answer goes the way the question came.
     pub(crate) fn reply(&mut self, index: u8, asker: Asker, reply: Reply) {
         let from = self.voters[usize::from(index)].place;
         match asker {
             Asker::Agent { host, token } => {
                 let answer = match reply {
-                    Reply::Report(answer) => Some(answer),
+                    Reply::Report(answer) => {
+                        self.oracle.answered(host, token);
+                        Some(answer)
+                    }
                     Reply::Accepted(_)
                     | Reply::Found(_)
                     | Reply::Refused { .. }
@@ -254,6 +266,23 @@ impl World {
         let instance = self.instances[usize::from(host)].clone();
         if process.knows_primary(&instance) {
             self.look_at(index, &instance);
+        }
+    }
+
+    /// Where no voter has anything left, they begin as they once began.
+    pub(crate) fn forget_all(&mut self) {
+        let current: Vec<usize> = self.current.iter().map(|index| usize::from(*index)).collect();
+        let emptied = |voter: &crate::voter::Voter| {
+            let saved = &voter.disk.saved;
+            let first = saved.snapshot.as_ref().is_none_or(|snapshot| snapshot.index <= 1);
+            let nothing = saved.entries.is_empty() && first;
+            voter.process.is_none() && voter.disk.births > 1 && nothing
+        };
+        if current.iter().all(|index| emptied(&self.voters[*index])) {
+            for index in current {
+                self.voters[index].disk.births = 1;
+            }
+            self.oracle.control_lost(self.sites.len());
         }
     }
 
