@@ -11,7 +11,8 @@ use super::*;
 fn event(number: u64) -> String {
     format!(
         "{{\"stamp\":{{\"at\":1700000000000,\"voter\":1,\"monotonic_us\":{number}}},\
-         \"by\":\"änna\",\"cause\":\"a \\\"reason\\\" of many\",\"change\":{{\"noted\":{{\"note\":{{\"kind\":\
+         \"by\":\"änna\",\"cause\":\"a \\\"reason\\\" of many\",\
+         \"change\":{{\"noted\":{{\"note\":{{\"kind\":\
          \"question\",\"text\":\"why {number}\",\"times\":1,\"since\":0}}}}}}}}"
     )
 }
