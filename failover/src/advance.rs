@@ -50,6 +50,13 @@ fn quiesce(case: &Case<'_>, transition: &Transition) -> Opinion {
     if overdue(case) {
         return Opinion::propose(ServiceChange::Aborted, "the primary was not ready in time");
     }
+    // It still serves, and what ends a primary ends its switchover: a failover begins at once.
+    if let Some(primary) = &case.service.primary
+        && let Loss::Yes(cause) =
+            lost::judge(case.service, primary, case.view, case.timing, case.now)
+    {
+        return Opinion::propose(ServiceChange::Aborted, format!("the primary was lost: {cause}"));
+    }
     let Some(report) = primary_report(case) else {
         return waiting("switchover-ready", None, "waiting for the primary's report");
     };

@@ -267,6 +267,29 @@ fn i12_a_cancelled_wait_is_recorded() {
 }
 
 /// I-05: a candidate must be earned.
+/// Nobody waits for the deadline of a switchover whose primary is gone.
+#[test]
+fn a_primary_lost_while_it_prepares_is_failed_over() {
+    let mut now = Situation::new();
+    let service = now.cluster.services.get_mut(&clinic()).unwrap();
+    service.transition = Some(Transition {
+        id: TransitionId(1),
+        trigger: Trigger::Switchover,
+        from: Some(id("a")),
+        target: Some(id("b")),
+        step: Step::Quiesce,
+    });
+    now.pass(900);
+    now.standbys(true);
+    assert_eq!(now.verdict().0, None, "it is waited for");
+    now.hear("a", |report| report.server = Server::Down(Down::Crashed));
+    assert_eq!(now.verdict().0, Some(ServiceChange::Aborted));
+    now.hear("a", |_| {});
+    now.pass(5_000);
+    now.standbys(false);
+    assert_eq!(now.verdict().0, Some(ServiceChange::Aborted), "within the deadline");
+}
+
 #[test]
 fn i05_a_switchover_needs_a_candidate_of_the_rule() {
     let mut now = Situation::new();
