@@ -122,6 +122,8 @@ const NEEDED: [(&str, &[&str]); 3] = [
         &[
             "admission",
             "answers",
+            "audit",
+            "door",
             "log",
             "message",
             "plan",
