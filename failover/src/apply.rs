@@ -249,6 +249,7 @@ fn start(
             trigger,
             by: event.by.clone(),
             cause: event.cause.clone(),
+            plan: event.plan.clone(),
             from,
             to: None,
             epoch,

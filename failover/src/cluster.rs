@@ -311,6 +311,9 @@ pub struct Record {
     pub by: String,
     /// Why, in the decision's own words.
     pub cause: String,
+    /// The hash of the plan that it carries out, where a person asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// The primary before.
     pub from: Option<InstanceId>,
     /// The primary after.

@@ -21,6 +21,10 @@ pub struct Event {
     pub by: String,
     /// Why, in the words of the decision.
     pub cause: String,
+    /// The hash of the plan that this carries out, where a person asked for it: what a look at the
+    /// plan before would have shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// What changes.
     pub change: Change,
 }
@@ -101,6 +105,8 @@ pub struct Note {
 pub enum NoteKind {
     /// The record begins here.
     Began,
+    /// A voter says with which key it signs evidence.
+    Key,
     /// A certificate was shown.
     Login,
     /// An operator asked why something is not done, or what would follow.

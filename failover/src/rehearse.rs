@@ -182,7 +182,7 @@ impl<'a> Stage<'a> {
 
     fn happens(&mut self, change: Change, cause: String) {
         let stamp = Stamp { monotonic_us: self.now.0, ..Stamp::default() };
-        let event = Event { stamp, by: String::from("baton"), cause, change };
+        let event = Event { stamp, by: String::from("baton"), cause, plan: None, change };
         let before = self.cluster.revision;
         if apply(&mut self.cluster, &event) {
             self.marks.changed(&event.change, self.now);

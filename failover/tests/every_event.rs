@@ -90,7 +90,8 @@ fn at(timeline: u32, lsn: u64) -> Position {
 }
 
 fn event(change: Change) -> Event {
-    Event { stamp: Stamp::default(), by: "test".into(), cause: "because".into(), change }
+    let (stamp, by, cause) = (Stamp::default(), "test".into(), "because".into());
+    Event { stamp, by, cause, plan: None, change }
 }
 
 fn seen(cluster: &Cluster) -> Seen {

@@ -134,6 +134,7 @@ fn choice(b: (u64, Checks), c: (u64, Checks)) -> (Option<String>, Vec<String>) {
         stamp: failover::event::Stamp::default(),
         by: "test".into(),
         cause: String::new(),
+        plan: None,
         change,
     };
     assert!(failover::apply(&mut now.cluster, &event));

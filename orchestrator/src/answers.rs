@@ -289,6 +289,13 @@ pub struct AuditPage {
     pub lines: Vec<String>,
 }
 
+/// `GET /v1/evidence/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// The bundle as it is signed: see [`crate::evidence`].
+    pub bundle: String,
+}
+
 /// `GET /v1/topology`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeclaredTopology {

@@ -3,6 +3,8 @@
 //! Whoever has a certificate of the cluster may connect; what each may ask for is decided here,
 //! by the kind and the name in its certificate (I-32). Every refusal is logged.
 
+mod bundle;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +60,7 @@ pub fn router(routes: Arc<Routes>) -> Router {
         .route("/v1/transitions/{id}", get(transition))
         .route("/v1/topology", get(topology))
         .route("/v1/audit", get(audit))
+        .route("/v1/evidence/{id}", get(bundle::evidence))
         .route("/v1/requests", post(request))
         .layer(axum::middleware::from_fn_with_state(routes.clone(), door::guard))
         .with_state(routes)

@@ -12,6 +12,7 @@ pub mod ask;
 pub mod audit;
 pub mod config;
 pub mod door;
+pub mod evidence;
 pub mod init;
 pub mod log;
 pub mod message;

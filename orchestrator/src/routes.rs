@@ -18,6 +18,7 @@ use wire::role::Kind;
 use wire::tls::Identity;
 
 use crate::door::Door;
+use crate::evidence::key::Key;
 use crate::message::Envelope;
 use crate::projection::{Projection, Standing};
 use crate::replica::{Query, Reply};
@@ -77,6 +78,8 @@ pub struct Routes {
     pub standing: watch::Receiver<Standing>,
     /// What is to be on record, and is not yet.
     pub door: Door,
+    /// What this voter signs evidence with, or why it cannot.
+    pub key: Result<Key, String>,
     /// Whom to look at now.
     pub looks: mpsc::Sender<InstanceId>,
     inbox: mpsc::Sender<Inbound>,
@@ -92,10 +95,11 @@ impl Routes {
         projection: watch::Receiver<Arc<Projection>>,
         standing: watch::Receiver<Standing>,
         looks: mpsc::Sender<InstanceId>,
+        key: Result<Key, String>,
     ) -> Self {
         let clients = Mutex::new(BTreeMap::new());
         let door = Door::default();
-        Self { projection, standing, door, looks, inbox, identity, clients }
+        Self { projection, standing, door, key, looks, inbox, identity, clients }
     }
 
     /// The name in this voter's certificate.

@@ -19,6 +19,7 @@ use wire::role::{CertificateEnd, Kind};
 use wire::tls::Identity;
 
 use crate::config::Config;
+use crate::evidence::key::Key;
 use crate::log::{Batch, Saved};
 use crate::message::Envelope;
 use crate::peers::Peers;
@@ -81,7 +82,9 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
         })
     };
     let peers = Peers::new(identity.clone(), tokio::runtime::Handle::current(), tell);
-    let routes = Arc::new(Routes::new(identity.clone(), inbox, projection, standing, look.clone()));
+    let key = key(&config);
+    let routes = Routes::new(identity.clone(), inbox, projection, standing, look.clone(), key);
+    let routes = Arc::new(routes);
     let turn = Loop::new(&config, peers, projected, stands, look)?;
     let mut voter = tokio::spawn(turn.run(inputs));
     tokio::spawn(observe::knock(routes.clone(), config.site.clone(), looks));
@@ -91,6 +94,7 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     let (id, name, listen) = (config.id, &config.name, config.listen);
     tracing::info!(voter = %id, name, %listen, "voter started");
     let router = api::router(routes.clone());
+    tokio::spawn(routes.clone().tell_key());
     tokio::spawn(routes.clone().tell_notes());
     let door = routes.clone();
     let told = move |who| door.turned_away(who);
@@ -105,6 +109,14 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     let _ended_either_way = tokio::time::timeout(LAST_WRITE, voter).await;
     tracing::info!("voter ended");
     Ok(())
+}
+
+/// The key to sign evidence with. A voter decides without one, too.
+fn key(config: &Config) -> Result<Key, String> {
+    Key::open(&config.data).map_err(|error| {
+        tracing::warn!("no evidence will be signed: {error}");
+        error.to_string()
+    })
 }
 
 /// A voter whose messages are being handled, and where the answer to them goes.

@@ -159,6 +159,7 @@ pub(crate) fn switched(to: &str) -> Record {
         trigger: Trigger::Switchover,
         by: "alice".into(),
         cause: String::new(),
+        plan: None,
         from: Some(id("a")),
         to: Some(id(to)),
         epoch: Epoch(0),

@@ -43,6 +43,7 @@ pub fn kind(event: &Event) -> &'static str {
     match &event.change {
         Change::Noted { note } => match note.kind {
             NoteKind::Began => "began",
+            NoteKind::Key => "key",
             NoteKind::Login => "login",
             NoteKind::Question => "question",
             NoteKind::Refusal => "refusal",

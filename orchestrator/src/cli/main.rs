@@ -21,6 +21,7 @@ mod settings;
 mod status;
 mod switchover;
 mod verbs;
+mod verify;
 mod voters;
 mod what_if;
 mod words;
@@ -84,6 +85,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Forgo(arguments) => hold::forgo(&globals, arguments).await,
         Verb::History(arguments) => history::run(&globals, &arguments).await,
         Verb::Report(arguments) => report::run(&globals, &arguments).await,
+        Verb::Verify(arguments) => verify::run(&globals, &arguments),
         Verb::Audit(arguments) => audit::run(&globals, arguments).await,
         Verb::Voters(arguments) => voters::run(&globals, arguments).await,
         Verb::Dns(arguments) => dns::run(&globals, &arguments).await,

@@ -1,18 +1,21 @@
 //! `baton report`: one change of primary, as it is kept for ever.
 
+pub mod html;
+
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use failover::cluster::{Outcome, Record, StepRecord, Trigger};
-use orchestrator::answers::Transitions;
+use orchestrator::answers::{Bundle, Transitions};
 use orchestrator::probe::{Gap, Journal, Outcome as Write, Reconciled};
 use serde::Serialize;
 
 use crate::client::{Cluster, Failure};
-use crate::screen::{Mood, cell, lines, print, span, table, time, tinted};
+use crate::screen::{Mood, cell, lines, print, remark, span, table, time, tinted};
 use crate::settings::Settings;
-use crate::verbs::{Globals, Report};
+use crate::verbs::{Format, Globals, Report};
 use crate::words;
 
 /// A report with what follows from it: what `-o json` prints.
@@ -66,6 +69,9 @@ pub async fn run(globals: &Globals, arguments: &Report) -> Result<u8, Failure> {
         print(globals.output, &all.transitions, &listed(&all.transitions))?;
         return Ok(wire::exit::OK);
     };
+    if arguments.format != Format::Text {
+        return evidence(globals, arguments, &cluster, id).await;
+    }
     let journal = arguments.journal.as_deref().map(journal).transpose()?;
     let record: Record = cluster.get(&format!("/v1/transitions/{id}")).await?;
     let felt = match &journal {
@@ -77,6 +83,38 @@ pub async fn run(globals: &Globals, arguments: &Report) -> Result<u8, Failure> {
     };
     let text = text(&record, felt.as_ref());
     print(globals.output, &with_phases(&record, felt), &text)?;
+    Ok(wire::exit::OK)
+}
+
+/// Signed: to a file, or to standard output as it is.
+async fn evidence(
+    globals: &Globals,
+    arguments: &Report,
+    cluster: &Cluster,
+    id: u64,
+) -> Result<u8, Failure> {
+    let Bundle { bundle } = cluster.get(&format!("/v1/evidence/{id}")).await?;
+    let verified = orchestrator::evidence::verify(&bundle).map_err(Failure::failed)?;
+    let text = match arguments.format {
+        Format::Html => html::page(&bundle, &verified),
+        Format::Json | Format::Text => bundle,
+    };
+    let Some(out) = &arguments.out else {
+        let written = std::io::stdout().write_all(text.as_bytes());
+        written.map_err(|error| Failure::failed(format!("standard output: {error}")))?;
+        return Ok(wire::exit::OK);
+    };
+    let named = |error| Failure::failed(format!("{}: {error}", out.display()));
+    wire::files::write_durably(out, text.as_bytes()).map_err(named)?;
+    let told = &verified.evidence;
+    let said = format!(
+        "{}: transition {id}, {} audit records, signed by voter {} with key {}",
+        out.display(),
+        told.audit.lines.len(),
+        told.made_by,
+        verified.key
+    );
+    remark(globals.output, &said);
     Ok(wire::exit::OK)
 }
 
@@ -257,6 +295,9 @@ fn text(record: &Record, clients: Option<&Clients>) -> String {
     );
     let _ = writeln!(text, "  why      {}", record.cause);
     let _ = writeln!(text, "  by       {}", record.by);
+    if let Some(plan) = &record.plan {
+        let _ = writeln!(text, "  plan     {plan}");
+    }
     if let Some(first) = record.steps.first() {
         let _ = writeln!(text, "  when     {}", time(first.at));
     }

@@ -1,6 +1,7 @@
 //! The verbs and their arguments, as clap reads them.
 
 mod audit;
+mod report;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use failover::ids::{InstanceId, Lsn, ServiceId, SiteId, VoterId};
 use crate::screen::Output;
 
 pub use audit::{Audit, AuditExport, AuditList, AuditVerb, AuditVerify};
+pub use report::{Format, Report, Verify};
 
 /// The exit statuses, as `baton help exit-codes` prints them.
 pub const EXIT_CODES: &str = "\
@@ -42,6 +44,7 @@ Look:
   what-if     What would follow from a loss, a cut or a freeze, decided on a copy
   history     What happened, newest last
   report      One change of primary: phases, positions, who was rejected and why
+  verify      A signed report, held against every byte of it; needs no cluster
   audit       Who did, asked and was refused what: list, export, verify
   dns         Ask every authoritative server and compare
   doctor      Configuration, certificates, clocks, timing law
@@ -146,6 +149,8 @@ pub enum Verb {
     History(History),
     /// One change of primary: phases, positions, who was rejected and why
     Report(Report),
+    /// A signed report, held against every byte of it; needs no cluster
+    Verify(Verify),
     /// Who did, asked and was refused what: list, export, verify
     Audit(Audit),
     /// List, add or remove voters
@@ -356,16 +361,6 @@ pub struct History {
     /// How many of the newest entries
     #[arg(long, default_value_t = 50)]
     pub limit: usize,
-}
-
-/// `baton report`
-#[derive(Debug, Args)]
-pub struct Report {
-    /// Its number; without one, all are listed
-    pub id: Option<u64>,
-    /// A probe writer's journal of that time: the report then says what clients felt
-    #[arg(long, value_name = "FILE")]
-    pub journal: Option<PathBuf>,
 }
 
 /// `baton voters`

@@ -10,7 +10,7 @@ use failover::position::Position;
 use failover::rehearse::{Hypothesis, Rehearsal, rehearse};
 use failover::report::{Report, Server};
 use failover::topology::Instance;
-use failover::{Moment, Role, View, assignment};
+use failover::{Moment, Request, Role, View, assignment};
 
 use super::readiness::Question;
 use super::{Query, Replica, Reply};
@@ -55,6 +55,15 @@ impl Replica {
                 topology: self.cluster.topology.clone(),
             }),
         }
+    }
+
+    /// The hash of what a change of primary that is asked for would do, as `--dry-run` shows it.
+    pub(super) fn plan_of(&self, request: &Request) -> Option<String> {
+        if !matches!(request, Request::Switchover { .. } | Request::Failover { .. }) {
+            return None;
+        }
+        let rehearsal = self.rehearse(&self.cluster, &Hypothesis::Ask(request.clone()))?;
+        rehearsal.refused.is_empty().then(|| plan::hash(&self.cluster, request, &rehearsal))
     }
 
     fn prospects(&self, hypothesis: &Hypothesis, rehearsal: Rehearsal) -> WhatIf {

@@ -9,6 +9,7 @@ use failover::ids::{InstanceId, ServiceId, VoterId};
 use failover::{Moment, Request, Ruling, Verdict, View, decide_one};
 use raft::{ProgressState, ReadState, SnapshotStatus};
 
+use super::notes::{Then, Why};
 use super::{Clocks, ELECTION_TICKS, Output, Replica, Reply, Token};
 use crate::answers::Accepted;
 use crate::audit::Ledger;
@@ -87,10 +88,6 @@ struct Proposal {
     service: Option<ServiceId>,
     then: Then,
 }
-
-/// Who is answered when a proposal has been applied, and how where that is settled before: then
-/// nothing has happened as long as it is not.
-pub(super) type Then = Option<(Token, Option<Reply>)>;
 
 impl Lead {
     pub(super) fn new(term: u64, now: Moment) -> Self {
@@ -208,13 +205,14 @@ impl Replica {
     pub(super) fn propose(
         &mut self,
         change: Change,
-        cause: String,
+        why: impl Into<Why>,
         by: &str,
         service: Option<ServiceId>,
         then: Then,
     ) -> Result<(), String> {
         let members = self.members_of(&change);
-        let event = Event { stamp: self.stamp(), by: by.into(), cause, change };
+        let Why { cause, plan } = why.into();
+        let event = Event { stamp: self.stamp(), by: by.into(), cause, plan, change };
         let text = serde_json::to_string(&event).map_err(|e| e.to_string())?;
         if text.len() > EVENT_BYTES {
             return Err(format!("an event of {} bytes is too large", text.len()));
@@ -299,7 +297,8 @@ impl Replica {
                     | Change::Noted { .. }
                     | Change::VoterRemoved { .. } => None,
                 };
-                self.propose(*change, cause, by, service, Some((token, None)))
+                let why = Why { cause, plan: self.plan_of(request) };
+                self.propose(*change, why, by, service, Some((token, None)))
                     .map_err(|error| Reply::Refused { error, findings: Vec::new() })
             }
         }

@@ -14,6 +14,24 @@ pub(super) const ALIKE: Duration = Duration::from_mins(1);
 /// Until the proposal that begins the record is repeated.
 const BEGIN_AGAIN: Duration = Duration::from_secs(5);
 
+/// Who is answered when a proposal has been applied, and how where that is settled before: then
+/// nothing has happened as long as it is not.
+pub(super) type Then = Option<(Token, Option<Reply>)>;
+
+/// Why something is proposed.
+pub(super) struct Why {
+    /// In words.
+    pub(super) cause: String,
+    /// The hash of the plan that it carries out.
+    pub(super) plan: Option<String>,
+}
+
+impl From<String> for Why {
+    fn from(cause: String) -> Self {
+        Self { cause, plan: None }
+    }
+}
+
 impl Replica {
     /// As leader of a cluster that an earlier version made: the record begins here.
     pub(super) fn begin_record(&mut self) -> bool {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use failover::Request;
-use orchestrator::answers::{Accepted, AuditPage};
+use failover::report::Report;
+use failover::{Answer, Request};
+use orchestrator::answers::{Accepted, AuditPage, Transitions};
 use orchestrator::audit;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use wire::http::Client;
 
 use crate::http::{Group, SOON, code, declare, get};
+use crate::world::absent;
 
 /// Kind, who, and what of every record.
 async fn told(operator: &Client) -> Vec<(&'static str, String, String)> {
@@ -183,4 +185,69 @@ async fn i34_the_record_is_listed_exported_and_verified() {
     };
     let compared = timeout(SOON, compared).await.expect("all voters have the same");
     assert_eq!(out(&compared).matches("stands").count(), 3, "{}", out(&compared));
+}
+
+/// A change of primary, told: signed, verified without a cluster, refused after one changed byte.
+#[tokio::test]
+async fn i34_a_change_of_primary_is_told_with_evidence() {
+    let group = Group::start();
+    let operator = group.client(0, "operator", "alice");
+    group.elected(&operator).await;
+    declare(&group, &operator).await;
+    // The first primary of all is chosen among those who say that they have nothing.
+    let agents = [group.client(0, "agent", "s1-1"), group.client(0, "agent", "s2-1")];
+    let begun = async {
+        // Each says back what the leader told it last, as an agent does.
+        let mut told = [None, None];
+        for sequence in 1_u64.. {
+            for ((agent, site), told) in agents.iter().zip([1, 2]).zip(&mut told) {
+                let report = Report { echo: *told, ..absent(site, sequence) };
+                let answer = agent.post::<_, Answer>("/v1/report", &report, SOON).await;
+                *told = answer.ok().and_then(|answer| answer.echo).or(*told);
+            }
+            let all: Transitions = get(&operator, "/v1/transitions").await.expect("it answers");
+            if !all.transitions.is_empty() {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, begun).await.expect("a transition begins");
+
+    let baton = Baton::of(&group);
+    let html = group.folder.path().join("transition-1.html").display().to_string();
+    let json = group.folder.path().join("transition-1.json").display().to_string();
+    for (format, file) in [("html", &html), ("json", &json)] {
+        let made = baton.run(&["report", "1", "--format", format, "--out", file]);
+        assert!(made.status.success(), "{}", complaint(&made));
+        assert!(complaint(&made).contains("signed by voter v"), "{}", complaint(&made));
+    }
+    let verify = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+        command.arg("verify").args(words).current_dir("/").output().expect("built")
+    };
+    let verified = verify(&[&html, "-o", "json"]);
+    assert!(verified.status.success(), "{}", complaint(&verified));
+    let said: Value = serde_json::from_slice(&verified.stdout).expect("JSON");
+    let key = said["key"].as_str().expect("a key").to_owned();
+    let by = said["made_by"].as_str().expect("a voter").to_owned();
+    assert!(said["records"].as_u64().is_some_and(|count| count > 0), "{said}");
+    // Whose key it is is on record.
+    let text = format!("voter {by} signs evidence with the key {key}");
+    until_told(&operator, "key", &format!("voter {by}"), &text).await;
+    assert!(verify(&[&json]).status.success());
+    assert_eq!(verify(&[&html, "--key", &"0".repeat(64)]).status.code(), Some(1));
+    for file in [&html, &json] {
+        let whole = std::fs::read(file).expect("it was written");
+        for part in 1..20 {
+            let mut changed = whole.clone();
+            changed[whole.len() * part / 20] ^= 1;
+            std::fs::write(file, &changed).expect("it can be written");
+            let refused = verify(&[file]);
+            assert_eq!(refused.status.code(), Some(1), "{file}, part {part}: {}", out(&refused));
+        }
+    }
+    // To whoever may not ask it is not told.
+    assert_eq!(code(get::<Value>(&agents[0], "/v1/evidence/1").await), 403);
+    assert_eq!(code(get::<Value>(&operator, "/v1/evidence/9").await), 404);
 }

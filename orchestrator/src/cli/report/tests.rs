@@ -21,6 +21,7 @@ fn record(steps: &[(&str, u64, u64)]) -> Record {
         trigger: Trigger::PrimaryLost,
         by: "baton".into(),
         cause: "primary lost: both ports refuse".into(),
+        plan: None,
         from: Some("arezzo-1".parse().expect("a name")),
         to: Some("roubaix-1".parse().expect("a name")),
         epoch: Epoch(1),
@@ -108,4 +109,42 @@ fn json_is_the_record_with_its_phases() {
     assert!(value.get("steps").is_some() && value.get("outcome").is_some());
     assert_eq!(value.pointer("/phases/total_ms"), Some(&serde_json::json!(350.0)));
     assert!(serde_json::from_value::<Record>(value).is_ok(), "it still reads as a record");
+}
+
+/// I-34: a page is refused after one changed byte, wherever it stands.
+#[test]
+fn i34_a_changed_byte_of_a_page_is_refused() {
+    use orchestrator::audit::Head;
+    use orchestrator::evidence::{Evidence, FORMAT, Slice, Verified};
+    let evidence = Evidence {
+        format: FORMAT,
+        cluster: "test".into(),
+        made_by: "v1".into(),
+        made_at: Timestamp(1_700_000_000_000),
+        version: "0".into(),
+        transition: Record { cause: "<b>&amp; \"why\"</pre>".into(), ..record(&STEPS) },
+        topology_version: 1,
+        topology: failover::topology::Topology::default(),
+        instances: Vec::new(),
+        name_servers: Vec::new(),
+        deviations: vec!["a <deviation>".into()],
+        audit: Slice { after: Head::default(), lines: Vec::new(), head: Head::default() },
+    };
+    let bundle = serde_json::to_string(&evidence).expect("JSON");
+    let verified = Verified { evidence, key: "00".into() };
+    let page = html::page(&bundle, &verified);
+    assert_eq!(html::bundle_of(&page).as_deref(), Some(bundle.as_str()), "it carries its bundle");
+    assert!(!page.contains("<b>") && !page.contains("<deviation>"), "what was said runs nothing");
+    assert!(page.contains("<svg") && page.contains(">200 ms</text>"), "{page}");
+    for outside in ["http://", "https://", "src=", "href=", "<script", "url("] {
+        assert!(!page.contains(outside), "it loads nothing: {outside}");
+    }
+    // What `baton verify` does: the page must be what its own bundle makes.
+    for at in 0..page.len() {
+        let mut changed = page.clone().into_bytes();
+        changed[at] ^= 1;
+        let Ok(changed) = String::from_utf8(changed) else { continue };
+        let same = html::bundle_of(&changed).is_some_and(|told| told == bundle);
+        assert!(!same || html::page(&bundle, &verified) != changed, "byte {at}");
+    }
 }

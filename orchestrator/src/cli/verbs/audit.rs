@@ -68,6 +68,8 @@ pub enum RecordKind {
     Refusal,
     /// A certificate was shown
     Login,
+    /// A voter said with which key it signs evidence
+    Key,
 }
 
 impl RecordKind {
@@ -80,6 +82,7 @@ impl RecordKind {
             Self::Question => "question",
             Self::Refusal => "refusal",
             Self::Login => "login",
+            Self::Key => "key",
         }
     }
 }

@@ -1,0 +1,89 @@
+//! `GET /v1/evidence/{id}`: a bundle is made and signed here.
+
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use failover::cluster::Record;
+use failover::ids::TransitionId;
+use serde::de::DeserializeOwned;
+use wire::role::{Kind, Peer};
+
+use super::{Answered, Refused, Shared, answer, asks, refused, role};
+use crate::answers::{AuditPage, Bundle, DeclaredTopology, Status};
+use crate::evidence;
+use crate::replica::{Query, Reply};
+use crate::routes::{Question, Routes};
+
+/// A signed bundle about one transition, made by the voter that is asked from its own record.
+pub(super) async fn evidence(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<u64>,
+) -> Answered {
+    role(&peer, Kind::Operator, None)?;
+    let unavailable = |error: String| {
+        let remedy = "ask again in a moment, or another voter";
+        refused(StatusCode::SERVICE_UNAVAILABLE, error, remedy)
+    };
+    let key = routes.key.as_ref().map_err(|error| unavailable(error.clone()))?;
+    let record: Record = match sought(&routes, Query::Transition(TransitionId(id))).await? {
+        Ok(record) => record,
+        Err(reply) => return answer(reply),
+    };
+    let status: Status = match sought(&routes, Query::Status).await? {
+        Ok(status) => status,
+        Err(reply) => return answer(reply),
+    };
+    let declared: DeclaredTopology = match sought(&routes, Query::Topology).await? {
+        Ok(declared) => declared,
+        Err(reply) => return answer(reply),
+    };
+    let slice = slice(&routes, &record).await.map_err(unavailable)?;
+    let made = (routes.name().to_owned(), wire::clock::wall());
+    let told = evidence::evidence(made, &record, &status, declared.topology, slice);
+    let bundle = evidence::sign(&told, key).map_err(unavailable)?;
+    // What cannot be verified is not handed out.
+    evidence::verify(&bundle).map_err(unavailable)?;
+    asks(&routes, &peer, Some(record.service), format!("evidence of transition {id}"));
+    Ok(Json(Bundle { bundle }).into_response())
+}
+
+/// What the leader has, or this voter where there is none; or the answer that there is instead.
+async fn sought<T: DeserializeOwned>(
+    routes: &Routes,
+    query: Query,
+) -> Result<Result<T, Reply>, Refused> {
+    let mut reply = routes.ask(Question::Query(query.clone())).await;
+    if matches!(reply, Reply::NoLeader | Reply::InDoubt(_)) {
+        reply = routes.ask_here(Question::Query(query)).await;
+    }
+    let Reply::Found(value) = reply else { return Ok(Err(reply)) };
+    serde_json::from_value(value).map(Ok).map_err(|error| {
+        refused(StatusCode::INTERNAL_SERVER_ERROR, format!("an answer of our own: {error}"), "")
+    })
+}
+
+/// The audit records of a transition, as this voter has them.
+async fn slice(routes: &Routes, record: &Record) -> Result<evidence::Slice, String> {
+    let mut search = evidence::Search::new(record);
+    let mut next = 1;
+    'read: loop {
+        let reply = routes.ask_here(Question::Query(Query::Audit(next))).await;
+        let Reply::Found(value) = reply else {
+            return Err(format!("the audit record cannot be read: {reply:?}"));
+        };
+        let page: AuditPage = serde_json::from_value(value).map_err(|e| e.to_string())?;
+        if page.lines.is_empty() {
+            break;
+        }
+        for line in &page.lines {
+            next += 1;
+            if search.take(line)? {
+                break 'read;
+            }
+        }
+    }
+    let none = "this voter does not have all of its audit records";
+    search.done().ok_or_else(|| format!("transition {}: {none}", record.id))
+}

@@ -1,0 +1,97 @@
+//! `baton verify`: a bundle of evidence, or the page made of one, without any cluster.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+
+use orchestrator::evidence::{self, BUNDLE_BYTES};
+use serde::Serialize;
+
+use crate::client::Failure;
+use crate::report::html;
+use crate::screen::{print, time};
+use crate::verbs::{Globals, Verify};
+use crate::words;
+
+/// What stands.
+#[derive(Serialize)]
+struct Stands<'a> {
+    cluster: &'a str,
+    transition: u64,
+    service: String,
+    made_by: &'a str,
+    made_at: failover::Timestamp,
+    key: &'a str,
+    records: usize,
+    head: orchestrator::audit::Head,
+    deviations: &'a [String],
+}
+
+pub fn run(globals: &Globals, arguments: &Verify) -> Result<u8, Failure> {
+    let named = arguments.file.display();
+    let unreadable = |error: std::io::Error| Failure::config(format!("{named}: {error}"), "");
+    let refuse = |reason: String| {
+        Failure::new(
+            wire::exit::FAILED,
+            format!("{named}: {reason}"),
+            "ask for it again: `baton report ID --format json`, and compare",
+        )
+    };
+    let mut text = String::new();
+    // A page holds its bundle with every quotation mark spelt out.
+    let most = BUNDLE_BYTES as u64 * 8;
+    let file = File::open(&arguments.file).map_err(unreadable)?;
+    let read = file.take(most).read_to_string(&mut text);
+    read.map_err(|error| refuse(format!("it cannot be read: {error}")))?;
+    let page = text.starts_with("<!DOCTYPE html>");
+    let bundle = if page {
+        html::bundle_of(&text).ok_or_else(|| refuse("there is no bundle in this page".into()))?
+    } else {
+        text.clone()
+    };
+    let verified = evidence::verify(&bundle).map_err(refuse)?;
+    let told = &verified.evidence;
+    if page && html::page(&bundle, &verified) != text {
+        return Err(refuse(format!(
+            "the page does not say what the bundle in it says: it was changed, or another version \
+             than {} made it",
+            env!("CARGO_PKG_VERSION")
+        )));
+    }
+    if let Some(key) = arguments.key.as_ref().filter(|key| **key != verified.key) {
+        return Err(refuse(format!("it is signed with {}, and not with {key}", verified.key)));
+    }
+    let record = &told.transition;
+    let (outcome, _) = words::outcome(&record.outcome);
+    let mut said = format!(
+        "{named}: stands\ntransition {} of {} in cluster {}: {outcome}\nmade by voter {} at {}, \
+         signed with key {}\n{} audit records, head {}",
+        record.id,
+        record.service,
+        told.cluster,
+        told.made_by,
+        time(told.made_at),
+        verified.key,
+        told.audit.lines.len(),
+        told.audit.head,
+    );
+    for deviation in &told.deviations {
+        let _ = write!(said, "\ndeviation: {deviation}");
+    }
+    if arguments.key.is_none() {
+        said.push_str("\nthat the key is that voter's is on record: `baton audit list --kind key`");
+    }
+    let stands = Stands {
+        cluster: &told.cluster,
+        transition: record.id.0,
+        service: record.service.to_string(),
+        made_by: &told.made_by,
+        made_at: told.made_at,
+        key: &verified.key,
+        records: told.audit.lines.len(),
+        head: told.audit.head,
+        deviations: &told.deviations,
+    };
+    print(globals.output, &stands, &said)?;
+    Ok(wire::exit::OK)
+}
