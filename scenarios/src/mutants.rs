@@ -124,6 +124,7 @@ const NEEDED: [(&str, &[&str]); 3] = [
             "answers",
             "audit",
             "door",
+            "evidence",
             "log",
             "message",
             "plan",
