@@ -76,7 +76,7 @@ fn confessed(service: &Service, report: &Report, timing: &Timing) -> Option<Stri
     let accepted = report.pledge.granted == service.epoch;
     let hangs = report.checks.hangs;
     if accepted && hangs >= hang::patience(timing) {
-        let hangs = hangs.as_millis();
+        let hangs = millis(hangs);
         return Some(format!(
             "{primary}: PostgreSQL has not answered, or its disk has not taken a commit, for \
              {hangs} ms, says its agent"
@@ -188,8 +188,8 @@ fn hanging(primary: &InstanceId, view: &View, timing: &Timing) -> Option<Finding
             format!(
                 "has not answered, or its disk has not taken a commit, for {} ms; that counts as \
                  loss after {} ms",
-                hangs.as_millis(),
-                hang::patience(timing).as_millis()
+                millis(hangs),
+                millis(hang::patience(timing))
             ),
         )
     })

@@ -12,7 +12,6 @@
 //! grows to cover both the old and the new setting, and narrows only after PostgreSQL is proven
 //! to enforce the new one *and* a commit made under it has been acknowledged: that commit carries
 //! everything acknowledged before it to W instances of the new setting.
-
 //!
 //! W of the record is not W of the setting. PostgreSQL counts walsenders by name, and one standby
 //! can have two: one of before its power failed, not yet timed out, and one of after. Both are

@@ -94,6 +94,7 @@ mod tests {
             trigger: Trigger::PrimaryLost,
             by: "baton".into(),
             cause: String::new(),
+            plan: None,
             from: None,
             to: None,
             epoch: Epoch(1),

@@ -54,32 +54,25 @@ impl Host {
         let Some(running) = running else { return Some(message) };
         let id = running.id;
         let Some(tool) = &mut running.tool else { return Some(message) };
-        let stream = tool.stream;
+        if message.stream() != tool.stream {
+            return Some(message);
+        }
         match message {
-            Wal::Place { stream: of, tree, checkpoint } if of == stream => {
+            Wal::Place { tree, checkpoint, .. } => {
                 tool.result = Some(Found::Place(tree, checkpoint));
             }
-            Wal::Copied { stream: of, system, log } if of == stream => {
-                tool.result = Some(Found::Copied(system, log));
-            }
-            Wal::Refused { stream: of, .. } | Wal::Closed { stream: of } if of == stream => {
-                tool.result = Some(Found::Failed);
-            }
-            Wal::Alive { stream: of } if of == stream => {
+            Wal::Copied { system, log, .. } => tool.result = Some(Found::Copied(system, log)),
+            Wal::Refused { .. } | Wal::Closed { .. } => tool.result = Some(Found::Failed),
+            Wal::Alive { .. } => {
                 tool.heard = turn.now;
                 tool.connected = true;
                 return None;
             }
             other @ (Wal::Connect { .. }
             | Wal::Accepted { .. }
-            | Wal::Refused { .. }
             | Wal::Records { .. }
             | Wal::Switched { .. }
-            | Wal::Alive { .. }
-            | Wal::Flushed { .. }
-            | Wal::Closed { .. }
-            | Wal::Place { .. }
-            | Wal::Copied { .. }) => return Some(other),
+            | Wal::Flushed { .. }) => return Some(other),
         }
         self.agent_task(turn, 500, Task::Act(id));
         None

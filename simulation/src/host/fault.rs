@@ -157,27 +157,21 @@ impl Host {
     pub(super) fn impostor_hears(&mut self, turn: &mut Turn, message: Wal) -> Option<Wal> {
         let Some(impostor) = &mut self.impostor else { return Some(message) };
         let stream = impostor.stream;
+        if message.stream() != stream {
+            return Some(message);
+        }
         match message {
-            Wal::Records { stream: of, from, records } if of == stream => {
+            Wal::Records { from, records, .. } => {
                 let count = records.as_slice().len() as u64;
                 impostor.held = impostor.held.max(Lsn(from.0 + count));
             }
-            Wal::Accepted { stream: of, .. }
-            | Wal::Alive { stream: of }
-            | Wal::Switched { stream: of, .. }
-                if of == stream => {}
-            Wal::Refused { stream: of, .. } | Wal::Closed { stream: of } if of == stream => {
+            Wal::Accepted { .. } | Wal::Alive { .. } | Wal::Switched { .. } => {}
+            Wal::Refused { .. } | Wal::Closed { .. } => {
                 self.impostor = None;
                 return None;
             }
             other @ (Wal::Connect { .. }
-            | Wal::Accepted { .. }
-            | Wal::Refused { .. }
-            | Wal::Records { .. }
-            | Wal::Switched { .. }
-            | Wal::Alive { .. }
             | Wal::Flushed { .. }
-            | Wal::Closed { .. }
             | Wal::Place { .. }
             | Wal::Copied { .. }) => return Some(other),
         }

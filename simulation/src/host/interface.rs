@@ -272,6 +272,25 @@ pub enum Wal {
     },
 }
 
+impl Wal {
+    /// Which connection it belongs to.
+    #[must_use]
+    pub fn stream(&self) -> u64 {
+        match self {
+            Self::Connect { stream, .. }
+            | Self::Accepted { stream, .. }
+            | Self::Refused { stream, .. }
+            | Self::Records { stream, .. }
+            | Self::Switched { stream, .. }
+            | Self::Alive { stream }
+            | Self::Flushed { stream, .. }
+            | Self::Closed { stream }
+            | Self::Place { stream, .. }
+            | Self::Copied { stream, .. } => *stream,
+        }
+    }
+}
+
 /// One record, or several.
 #[derive(Clone, Debug)]
 pub enum Records {
