@@ -13,6 +13,7 @@ mod follow;
 mod history;
 mod hold;
 mod init;
+mod manual;
 mod probe;
 mod readiness;
 mod report;
@@ -91,6 +92,8 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Dns(arguments) => dns::run(&globals, &arguments).await,
         Verb::Doctor => doctor::run(&globals).await,
         Verb::Probe(arguments) => probe::run(&globals, arguments).await,
+        Verb::Completions(arguments) => manual::completions(&arguments),
+        Verb::Man(arguments) => manual::man(&arguments),
         Verb::ExitCodes => {
             println!("{}", verbs::EXIT_CODES);
             Ok(wire::exit::OK)

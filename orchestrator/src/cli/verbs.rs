@@ -36,6 +36,8 @@ Set up:
   plan        Show what applying a topology file would change
   apply       Make the cluster take over a topology file
   voters      List, add or remove voters
+  completions What a shell completes after `baton`
+  man         The manual pages
 
 Look:
   status      Everything on one screen
@@ -53,6 +55,7 @@ Look:
 Act:
   switchover  Move the primary, planned: nothing is lost, rolls back when it cannot be done
   failover    Declare the primary lost and fail over now
+  forgo       Give up commits in doubt, by their exact range, so that a lost primary can be replaced
   hold        Pause automation of a service
   resume      Let automation go on, and acknowledge the last automatic failover
 
@@ -161,9 +164,37 @@ pub enum Verb {
     Doctor,
     /// Write rows through the service's name and measure what clients feel
     Probe(Probe),
+    /// What a shell completes after `baton`
+    Completions(Completions),
+    /// The manual pages
+    Man(Man),
     /// The exit statuses
     #[command(hide = true, long_about = EXIT_CODES)]
     ExitCodes,
+}
+
+/// `baton completions`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton completions bash > /etc/bash_completion.d/baton
+  baton completions zsh > /usr/local/share/zsh/site-functions/_baton
+  baton completions fish > ~/.config/fish/completions/baton.fish")]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `baton man`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton man | man -l -
+  baton man --out /usr/local/share/man/man1")]
+pub struct Man {
+    /// Write one page a verb into this folder, which must exist [default: print the first page]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// `baton init`
