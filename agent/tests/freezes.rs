@@ -13,12 +13,12 @@ use agent::sql::Access;
 use failover::{Epoch, Generation, Moment, Role};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::process::{Agent, guard_of, postmaster_of, primary, writable};
 use support::voter::Voter;
-use support::{PROGRAM, World, id, play, wait_for};
+use support::{World, id, play, program, wait_for};
 use wire::clock::now;
 
 /// What is stopped.
@@ -251,7 +251,7 @@ fn i03_a_guard_that_is_stopped_is_ended_with_what_it_guards() {
         let config = world.config("a");
         let layout = Layout::create(&config.data, &config.run).unwrap();
         std::fs::create_dir_all(&layout.data).unwrap();
-        let start = Start { program: &PathBuf::from(PROGRAM), layout: &layout, watchdog: None };
+        let start = Start { program: &program(), layout: &layout, watchdog: None };
         let (notices, _first) = tokio::sync::mpsc::unbounded_channel();
         let (guard, _) = Guard::attach(&start, notices).await.unwrap();
         let launch = Launch {
@@ -285,11 +285,7 @@ fn i03_the_watchdog_follows_the_deadline() {
         let layout = Layout::create(&config.data, &config.run).unwrap();
         let device = world.folder.path().join("watchdog");
         std::fs::write(&device, "").unwrap();
-        let start = Start {
-            program: &PathBuf::from(PROGRAM),
-            layout: &layout,
-            watchdog: Some(device.clone()),
-        };
+        let start = Start { program: &program(), layout: &layout, watchdog: Some(device.clone()) };
         let (notices, mut ended) = tokio::sync::mpsc::unbounded_channel();
         let (guard, _) = Guard::attach(&start, notices).await.unwrap();
         let launch = || Launch {

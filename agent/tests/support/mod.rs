@@ -13,9 +13,11 @@ use failover::comply::Action;
 use failover::topology::{Instance as Declared, Timing};
 use failover::{Assignment, Epoch, Generation, InstanceId, Revision, Role};
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,13 +27,29 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use wire::ca::{Authority, Leaf};
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_baton-agent");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_baton-agent");
+/// Where the agent is for the user that the test runs itself again as.
+const COPIED: &str = "BATON_TEST_PROGRAM";
+
+/// The agent.
+pub fn program() -> PathBuf {
+    std::env::var_os(COPIED).map_or_else(|| PathBuf::from(PROGRAM), PathBuf::from)
+}
 
 /// PostgreSQL does not run as root: as root, the test runs itself again as `postgres`.
 pub fn play(name: &str, test: impl Future<Output = ()>) {
     if nix::unistd::geteuid().is_root() {
         let user = nix::unistd::User::from_name("postgres").unwrap().expect("PostgreSQL's user");
-        let status = std::process::Command::new(std::env::current_exe().unwrap())
+        // The clone may lie in a folder that only root may enter.
+        let copies = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(copies.path(), Permissions::from_mode(0o755)).unwrap();
+        let copy = |from: &Path| {
+            let to = copies.path().join(from.file_name().unwrap());
+            std::fs::copy(from, &to).unwrap();
+            to
+        };
+        let status = std::process::Command::new(copy(&std::env::current_exe().unwrap()))
+            .env(COPIED, copy(Path::new(PROGRAM)))
             .args(["--exact", name, "--nocapture"])
             .uid(user.uid.as_raw())
             .gid(user.gid.as_raw())
@@ -149,8 +167,7 @@ impl World {
 
     /// An instance whose senses run, and that does only what the test tells it.
     pub async fn site(&self, name: &str) -> Site {
-        let (instance, notices) =
-            Instance::open(self.config(name), PathBuf::from(PROGRAM)).unwrap();
+        let (instance, notices) = Instance::open(self.config(name), program()).unwrap();
         let tasks = senses::start(&instance, notices).await.unwrap();
         Site { instance, tasks }
     }

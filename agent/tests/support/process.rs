@@ -1,7 +1,7 @@
 //! Whole agents as processes.
 
 use super::voter::Voter;
-use super::{PROGRAM, World};
+use super::{World, program};
 use agent::processes;
 use failover::Role;
 use failover::report::Server;
@@ -35,7 +35,7 @@ impl Agent {
     }
 
     pub fn spawn(file: &PathBuf) -> Child {
-        Command::new(PROGRAM).arg("--config").arg(file).stdin(Stdio::null()).spawn().unwrap()
+        Command::new(program()).arg("--config").arg(file).stdin(Stdio::null()).spawn().unwrap()
     }
 
     pub fn kill(&mut self) {
