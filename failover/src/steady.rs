@@ -236,6 +236,18 @@ fn rule(case: &Case<'_>, report: &Report) -> Opinion {
     let Some(next) = quorum::next(&case.service.rule, &wish) else {
         return Opinion::wait(findings);
     };
+    // A record that counts fewer, of a primary that may be dead already, would bar the very standby
+    // that holds everything.
+    let silence = case.view.silence(&report.instance, case.now);
+    if silence >= case.timing.heartbeat * 3 / 2 {
+        findings.push(finding(
+            "primary-heard",
+            Severity::Info,
+            Some(&report.instance),
+            format!("heard {} ms ago: its rule is left as it is", silence.as_millis()),
+        ));
+        return Opinion::wait(findings);
+    }
     if let Some(hold) = held(case) {
         findings.push(hold);
         return Opinion::wait(findings);

@@ -267,6 +267,29 @@ fn i12_a_cancelled_wait_is_recorded() {
 }
 
 /// I-05: a candidate must be earned.
+/// Seed 2491: the primary's disk was lost while its standby was on its way back. Its record counted
+/// one that had everything, and was narrowed on the word of a primary that was gone.
+#[test]
+fn the_rule_of_a_primary_that_is_overdue_is_left_as_it_is() {
+    let mut now = Situation::new();
+    let alone = |report: &mut failover::report::Report| {
+        report.streams.retain(|stream| stream.instance != id("c"));
+    };
+    now.hear("a", alone);
+    for _ in 0..60 {
+        now.pass(100);
+        now.hear("a", alone);
+        now.hear("b", |_| {});
+    }
+    let narrows = |change| matches!(change, Some(ServiceChange::RuleRecorded { .. }));
+    assert!(narrows(now.verdict().0), "the primary lives, and its standby is gone");
+    let heartbeat = now.cluster.topology.timing.heartbeat.as_millis();
+    now.pass(u64::try_from(heartbeat * 3 / 2).unwrap());
+    assert!(!narrows(now.verdict().0), "nobody knows whether it lives");
+    now.hear("a", alone);
+    assert!(narrows(now.verdict().0), "it does");
+}
+
 /// Nobody waits for the deadline of a switchover whose primary is gone.
 #[test]
 fn a_primary_lost_while_it_prepares_is_failed_over() {
