@@ -36,12 +36,6 @@ fn done(cause: impl Into<String>) -> Opinion {
     Opinion::propose(ServiceChange::StepDone, cause)
 }
 
-/// The primary's report, if it is fresh.
-fn primary_report<'a>(case: &'a Case<'_>) -> Option<&'a Report> {
-    let primary = case.service.primary.as_ref()?;
-    case.view.fresh(primary, case.timing.suspect_after, case.now)
-}
-
 fn overdue(case: &Case<'_>) -> bool {
     case.view.in_step(case.id, case.now) >= case.timing.switchover_deadline
 }
@@ -57,7 +51,7 @@ fn quiesce(case: &Case<'_>, transition: &Transition) -> Opinion {
     {
         return Opinion::propose(ServiceChange::Aborted, format!("the primary was lost: {cause}"));
     }
-    let Some(report) = primary_report(case) else {
+    let Some(report) = case.primary_report() else {
         return waiting("switchover-ready", None, "waiting for the primary's report");
     };
     if matches!(report.server, Server::Down(_)) {
@@ -74,7 +68,7 @@ fn quiesce(case: &Case<'_>, transition: &Transition) -> Opinion {
 }
 
 fn catch_up(case: &Case<'_>) -> Opinion {
-    match primary_report(case).map(|report| &report.server) {
+    match case.primary_report().map(|report| &report.server) {
         Some(Server::Down(Down::Clean(position))) => done(format!("stopped cleanly at {position}")),
         Some(Server::Down(Down::Crashed)) => {
             Opinion::propose(ServiceChange::Aborted, "the primary died while stopping")
@@ -105,7 +99,7 @@ fn forward(case: &Case<'_>, transition: &Transition) -> Opinion {
             );
         }
     }
-    let Some(report) = primary_report(case) else {
+    let Some(report) = case.primary_report() else {
         return waiting("primary-report", Some(primary), "waiting for its report");
     };
     if let Some(identified) = crate::steady::identify(case, report) {

@@ -5,7 +5,7 @@ use crate::cluster::{Cluster, Service};
 use crate::doubt;
 use crate::event::{Change, Seen, ServiceChange};
 use crate::ids::{InstanceId, ServiceId};
-use crate::report::Severity;
+use crate::report::{Report, Severity};
 use crate::steady::steady;
 use crate::time::Moment;
 use crate::topology::Timing;
@@ -75,6 +75,30 @@ pub(crate) struct Case<'a> {
     pub(crate) now: Moment,
 }
 
+impl<'a> Case<'a> {
+    /// `None`: the service is not declared.
+    pub(crate) fn of(
+        cluster: &'a Cluster,
+        id: &ServiceId,
+        view: &'a View,
+        now: Moment,
+    ) -> Option<Self> {
+        let (id, service) = cluster.services.get_key_value(id)?;
+        let timing = &cluster.topology.timing;
+        Some(Self { cluster, id, service, view, timing, now })
+    }
+
+    /// What an instance reports, if it was heard within `suspect_after`.
+    pub(crate) fn report(&self, id: &InstanceId) -> Option<&'a Report> {
+        self.view.fresh(id, self.timing.suspect_after, self.now)
+    }
+
+    /// What the primary reports, if it was heard.
+    pub(crate) fn primary_report(&self) -> Option<&'a Report> {
+        self.report(self.service.primary.as_ref()?)
+    }
+}
+
 /// Judges every service. Leader only. Each change is stamped with the state it was judged in, so
 /// proposing it twice, or late, has no effect.
 #[must_use]
@@ -87,14 +111,13 @@ pub fn decide(cluster: &Cluster, view: &View, now: Moment) -> BTreeMap<ServiceId
 /// not declared.
 #[must_use]
 pub fn decide_one(cluster: &Cluster, id: &ServiceId, view: &View, now: Moment) -> Option<Verdict> {
-    let (id, service) = cluster.services.get_key_value(id)?;
-    let case = Case { cluster, id, service, view, timing: &cluster.topology.timing, now };
+    let case = Case::of(cluster, id, view, now)?;
     // What has happened already is recorded before anything else is judged by it.
-    let opinion = doubt::record(&case).unwrap_or_else(|| match &service.transition {
+    let opinion = doubt::record(&case).unwrap_or_else(|| match &case.service.transition {
         Some(transition) => advance(&case, transition),
         None => steady(&case),
     });
-    Some(stamp(id, service, opinion))
+    Some(stamp(case.id, case.service, opinion))
 }
 
 fn stamp(id: &ServiceId, service: &Service, opinion: Opinion) -> Verdict {

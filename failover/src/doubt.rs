@@ -193,7 +193,7 @@ pub(crate) fn bars(case: &Case<'_>) -> Option<Finding> {
 /// Whether an instance that could be sealed says that it holds every commit in doubt.
 fn holds(case: &Case<'_>, id: &crate::ids::InstanceId) -> bool {
     let primary = case.service.primary.as_ref() == Some(id);
-    let report = case.view.fresh(id, case.timing.suspect_after, case.now);
+    let report = case.report(id);
     let position = report.and_then(|report| match &report.server {
         Server::Recovery { position, .. } => Some(position),
         Server::Absent

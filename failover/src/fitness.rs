@@ -104,7 +104,7 @@ pub(crate) fn findings(case: &Case<'_>, primary: &Report) -> Vec<Finding> {
         })
         .collect();
     for id in case.service.spec.instances.keys() {
-        let report = case.view.fresh(id, case.timing.suspect_after, case.now);
+        let report = case.report(id);
         if let Some(report) = report {
             findings.extend(concerns(report, Some(primary)));
         }

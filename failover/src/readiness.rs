@@ -39,11 +39,11 @@ mod versions;
 mod watch;
 
 use crate::cluster::Cluster;
+use crate::decide::Case;
 use crate::ids::{Epoch, InstanceId, ServiceId, SiteId};
-use crate::rehearse::{Hypothesis, Voters, rehearse};
+use crate::rehearse::{Hypothesis, Voters, bare, rehearse};
 use crate::time::Moment;
 use crate::view::View;
-use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use facts::Facts;
@@ -126,12 +126,13 @@ pub fn look(
     voters: &Voters,
     now: Moment,
 ) -> Vec<Looked> {
-    let Some(facts) = Facts::of(cluster, id, view, voters, now) else { return Vec::new() };
+    let Some(case) = Case::of(cluster, id, view, now) else { return Vec::new() };
+    let facts = Facts { case, voters };
     CHECKS.iter().map(|check| one(check, &facts)).collect()
 }
 
 fn one(check: &Check, facts: &Facts<'_>) -> Looked {
-    let mut findings = Findings::new(check.name, facts.id);
+    let mut findings = Findings::new(check.name, facts.case.id);
     (check.look)(facts, &mut findings);
     let findings = findings.done();
     let level = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Good);
@@ -156,10 +157,7 @@ pub fn readiness(
     scope: &Scope,
     now: Moment,
 ) -> Vec<Readiness> {
-    // The past is long, and only what is asked about is rehearsed: no service has a part in
-    // another's judgement.
-    let mut asked = Cluster { history: VecDeque::new(), ..cluster.clone() };
-    asked.services.retain(|id, _| scope.service.as_ref().is_none_or(|wanted| wanted == id));
+    let asked = bare(cluster, scope.service.as_ref());
     let mut all: Vec<Readiness> = asked
         .services
         .iter()
@@ -176,9 +174,10 @@ pub fn readiness(
         let lost = Hypothesis::LoseSite(site.clone());
         let told = rehearse(&asked, view, voters, &lost, now);
         for answer in &mut all {
-            let facts = Facts::of(cluster, &answer.service, view, voters, now);
+            let case = Case::of(cluster, &answer.service, view, now);
             let ending = told.endings.get(&answer.service);
-            if let (Some(facts), Some(ending)) = (facts, ending) {
+            if let (Some(case), Some(ending)) = (case, ending) {
+                let facts = Facts { case, voters };
                 answer.sites.push(verdict::verdict(&facts, site, ending, &answer.checks));
             }
         }

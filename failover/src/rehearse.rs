@@ -66,14 +66,21 @@ pub fn rehearse(
     stage.end()
 }
 
-/// What a decision rests on; the past is long, and nothing is judged by it.
-fn bare(cluster: &Cluster) -> Cluster {
+/// What a decision rests on: the past is long, and nothing is judged by it; and no service has a
+/// part in another's judgement, so where it is about one, that is enough.
+#[must_use]
+pub fn bare(cluster: &Cluster, only: Option<&ServiceId>) -> Cluster {
     let last = cluster.transitions.last_key_value();
     Cluster {
         revision: cluster.revision,
         topology_version: cluster.topology_version,
         topology: cluster.topology.clone(),
-        services: cluster.services.clone(),
+        services: cluster
+            .services
+            .iter()
+            .filter(|(id, _)| only.is_none_or(|only| only == *id))
+            .map(|(id, service)| (id.clone(), service.clone()))
+            .collect(),
         zone_version: cluster.zone_version,
         voters: cluster.voters.clone(),
         transitions: last.map(|(id, record)| (*id, record.clone())).into_iter().collect(),
@@ -115,7 +122,7 @@ impl<'a> Stage<'a> {
         let election = cluster.topology.timing.election_timeout * 2;
         let puppets = puppet::all(cluster, view, now);
         Self {
-            cluster: bare(cluster),
+            cluster: bare(cluster, None),
             view: view.clone(),
             hypothesis,
             began: now,

@@ -174,14 +174,13 @@ fn on_service(
     now: Moment,
     judge: impl FnOnce(&Case<'_>) -> Judged,
 ) -> Ruling {
-    let Some(service) = cluster.services.get(id) else {
+    let Some(case) = Case::of(cluster, id, view, now) else {
         let names: Vec<&str> = cluster.services.keys().map(ServiceId::as_str).collect();
         return refuse("service", format!("no service `{id}`; there are: {}", names.join(", ")));
     };
-    let case = Case { cluster, id, service, view, timing: &cluster.topology.timing, now };
     match judge(&case) {
         Ok((change, cause)) => {
-            let change = Box::new(crate::decide::stamped(id, service, change));
+            let change = Box::new(crate::decide::stamped(id, case.service, change));
             Ruling::Granted { change, cause }
         }
         Err(findings) => Ruling::Refused(findings),
@@ -211,13 +210,9 @@ fn switchover(case: &Case<'_>, to: Option<&InstanceId>) -> Result<InstanceId, Ve
     }
     let service = case.service;
     let streams = |id: &InstanceId| {
-        case.service
-            .primary
-            .as_ref()
-            .and_then(|primary| case.view.fresh(primary, case.timing.suspect_after, case.now))
-            .is_some_and(|report| {
-                report.streams.iter().any(|s| s.instance == *id && s.streaming && s.caught_up)
-            })
+        case.primary_report().is_some_and(|report| {
+            report.streams.iter().any(|s| s.instance == *id && s.streaming && s.caught_up)
+        })
     };
     let home = service.primary.as_ref().and_then(|primary| service.site_of(primary));
     let target = to.cloned().or_else(|| {

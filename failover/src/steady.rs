@@ -9,6 +9,7 @@ use crate::ids::{Epoch, InstanceId};
 use crate::lost::{self, Loss};
 use crate::quorum::{self, Wish};
 use crate::report::{Report, Server, Severity};
+use crate::time::millis;
 use crate::topology::OnLastCopy;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -33,7 +34,7 @@ pub(crate) fn steady(case: &Case<'_>) -> Opinion {
 fn bootstrap(case: &Case<'_>) -> Opinion {
     let mut missing = Vec::new();
     for instance in case.service.spec.instances.keys() {
-        match case.view.fresh(instance, case.timing.suspect_after, case.now) {
+        match case.report(instance) {
             None => missing.push(finding(
                 "bootstrap",
                 Severity::Blocks,
@@ -184,13 +185,9 @@ fn able_beside_primary(case: &Case<'_>) -> usize {
 
 /// Whether an instance was heard lately and has a server that can be sealed.
 pub(crate) fn can_seal(case: &Case<'_>, instance: &InstanceId) -> bool {
-    case.view.fresh(instance, case.timing.suspect_after, case.now).is_some_and(|report| {
-        match &report.server {
-            Server::Recovery { .. } | Server::Starting => true,
-            Server::Absent | Server::Refused(_) | Server::Down(_) | Server::Writable { .. } => {
-                false
-            }
-        }
+    case.report(instance).is_some_and(|report| match &report.server {
+        Server::Recovery { .. } | Server::Starting => true,
+        Server::Absent | Server::Refused(_) | Server::Down(_) | Server::Writable { .. } => false,
     })
 }
 
@@ -206,7 +203,7 @@ pub(crate) fn identify(case: &Case<'_>, report: &Report) -> Option<Opinion> {
 
 /// The primary lives: what is to be recorded, and is the rule as it should be?
 fn keep(case: &Case<'_>, primary: &InstanceId) -> Opinion {
-    let Some(report) = case.view.fresh(primary, case.timing.suspect_after, case.now) else {
+    let Some(report) = case.report(primary) else {
         return Opinion::wait(vec![finding(
             "primary-report",
             Severity::Warning,
@@ -238,13 +235,13 @@ fn rule(case: &Case<'_>, report: &Report) -> Opinion {
     };
     // A record that counts fewer, of a primary that may be dead already, would bar the very standby
     // that holds everything.
-    let silence = case.view.silence(&report.instance, case.now);
-    if silence >= case.timing.heartbeat * 3 / 2 {
+    if case.view.is_overdue(&report.instance, case.timing, case.now) {
+        let silence = case.view.silence(&report.instance, case.now);
         findings.push(finding(
             "primary-heard",
             Severity::Info,
             Some(&report.instance),
-            format!("heard {} ms ago: its rule is left as it is", silence.as_millis()),
+            format!("heard {} ms ago: its rule is left as it is", millis(silence)),
         ));
         return Opinion::wait(findings);
     }
@@ -302,7 +299,7 @@ fn is_eligible(case: &Case<'_>, primary: &Report, id: &InstanceId) -> bool {
         .streams
         .iter()
         .any(|stream| stream.instance == *id && stream.streaming && stream.caught_up);
-    let own = case.view.fresh(id, case.timing.suspect_after, case.now).is_some_and(|report| {
+    let own = case.report(id).is_some_and(|report| {
         report.system_identifier == primary.system_identifier
             && report.pledge.sealed < case.service.epoch
             && report

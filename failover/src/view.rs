@@ -241,6 +241,12 @@ impl View {
         now.since(self.reports.get(instance).map_or(self.since, |heard| heard.at))
     }
 
+    /// Whether an instance's next report is late: it may be gone, and nobody knows yet.
+    #[must_use]
+    pub fn is_overdue(&self, instance: &InstanceId, timing: &Timing, now: Moment) -> bool {
+        self.silence(instance, now) >= timing.heartbeat * 3 / 2
+    }
+
     fn track_streams(&mut self, cluster: &Cluster, report: &Report, now: Moment) {
         let Some(service) = cluster.services.get(&report.service) else { return };
         if service.primary.as_ref() != Some(&report.instance) {

@@ -21,23 +21,23 @@ const TOLD: Duration = Duration::from_mins(10);
 const REMEDY: &str = "make a new one: docs/operating.md, A certificate expires";
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    for id in facts.instances().filter(|id| facts.report(id).is_some()) {
+    for id in facts.instances().filter(|id| facts.case.report(id).is_some()) {
         let Some(surveyed) = facts.surveyed(id) else {
             say.unknown(id, None, "its certificate is not told yet", YET);
             continue;
         };
-        let passed = facts.now.since(surveyed.at);
+        let passed = facts.case.now.since(surveyed.at);
         match surveyed.survey.certificate_seconds {
             None => say.unknown(id, None, "its certificate is not told", YET),
             Some(left) => judge(say, Some(id), "its", left, passed),
         }
     }
     for (voter, _) in facts.voters.seats.iter().filter(|(_, (_, heard))| *heard) {
-        let name = facts.cluster.voters.get(voter);
+        let name = facts.case.cluster.voters.get(voter);
         let name = name.map_or_else(|| format!("voter {voter}"), |v| format!("voter {}", v.name));
-        match facts.view.voters.get(voter) {
-            Some((at, said)) if facts.now.since(*at) < TOLD => {
-                let passed = facts.now.since(*at);
+        match facts.case.view.voters.get(voter) {
+            Some((at, said)) if facts.case.now.since(*at) < TOLD => {
+                let passed = facts.case.now.since(*at);
                 judge(say, None, &format!("{name}'s"), said.certificate_seconds, passed);
             }
             Some(_) | None => {
@@ -46,11 +46,11 @@ fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
             }
         }
     }
-    for server in facts.cluster.topology.dns.servers.keys() {
-        match facts.view.presented.get(server) {
-            Some((at, left)) if facts.now.since(*at) < TOLD => {
+    for server in facts.case.cluster.topology.dns.servers.keys() {
+        match facts.case.view.presented.get(server) {
+            Some((at, left)) if facts.case.now.since(*at) < TOLD => {
                 let whose = format!("name server {server}'s");
-                judge(say, None, &whose, *left, facts.now.since(*at));
+                judge(say, None, &whose, *left, facts.case.now.since(*at));
             }
             Some(_) | None => {
                 let text = format!("name server {server}'s certificate was not seen");

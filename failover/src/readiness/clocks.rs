@@ -16,7 +16,7 @@ pub(super) const CHECK: Check = Check {
 const APART: i64 = 1_000;
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    for id in facts.instances().filter(|id| facts.report(id).is_some()) {
+    for id in facts.instances().filter(|id| facts.case.report(id).is_some()) {
         match facts.surveyed(id).and_then(|surveyed| surveyed.behind_ms) {
             None => say.unknown(id, None, "its clock is not compared yet", YET),
             Some(behind) if behind.saturating_abs() > APART => {
@@ -26,9 +26,9 @@ fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
         }
     }
     for voter in facts.voters.seats.keys() {
-        let said = facts.view.voters.get(voter).and_then(|(_, said)| said.behind_ms);
+        let said = facts.case.view.voters.get(voter).and_then(|(_, said)| said.behind_ms);
         let Some(behind) = said.filter(|behind| behind.saturating_abs() > APART) else { continue };
-        let name = facts.cluster.voters.get(voter).map_or("", |voter| voter.name.as_str());
+        let name = facts.case.cluster.voters.get(voter).map_or("", |voter| voter.name.as_str());
         let text = apart(&format!("the clock of voter {name}"), behind);
         say.say(Level::Warning, None, text, REMEDY);
     }

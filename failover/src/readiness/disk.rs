@@ -14,7 +14,7 @@ pub(super) const CHECK: Check = Check {
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
     for id in facts.instances() {
-        let Some(report) = facts.report(id) else { continue };
+        let Some(report) = facts.case.report(id) else { continue };
         if facts.checks(id, say).is_none() {
             continue;
         }

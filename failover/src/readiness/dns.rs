@@ -22,14 +22,14 @@ const ASKED: Duration = Duration::from_secs(30);
 const REMEDY: &str = "`baton dns check` asks each; its log says whom it cannot follow";
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    let servers = &facts.cluster.topology.dns.servers;
+    let servers = &facts.case.cluster.topology.dns.servers;
     if servers.is_empty() {
         let text = "no name server is declared: nobody would tell clients of a new primary";
         say.say(Level::Blocks, None, text, "declare `name_server` of each site");
     }
     let known: Vec<(&NameServerId, Option<bool>)> =
         servers.keys().map(|server| (server, answers(facts, server, say))).collect();
-    for site in facts.cluster.topology.sites.keys().filter(|_| !servers.is_empty()) {
+    for site in facts.case.cluster.topology.sites.keys().filter(|_| !servers.is_empty()) {
         let away = |id: &NameServerId| servers.get(id).is_some_and(|s| s.site != *site);
         let left = || known.iter().filter(|(id, _)| away(id)).map(|(_, answers)| *answers);
         if left().any(|answers| answers == Some(true)) {
@@ -47,12 +47,12 @@ fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
 
 /// Whether it answers as it should; what it does otherwise is said. `None`: not known.
 fn answers(facts: &Facts<'_>, server: &NameServerId, say: &mut Findings<'_>) -> Option<bool> {
-    let Some((at, answer)) = facts.view.name_servers.get(server) else {
+    let Some((at, answer)) = facts.case.view.name_servers.get(server) else {
         let text = format!("{server} has not been asked yet");
         say.say(Level::Unknown, None, text, "wait a few seconds");
         return None;
     };
-    let age = facts.now.since(*at);
+    let age = facts.case.now.since(*at);
     if age > ASKED {
         let text = format!("{server} was asked {} s ago and not since", age.as_secs());
         say.say(Level::Unknown, None, text, REMEDY);
@@ -60,7 +60,7 @@ fn answers(facts: &Facts<'_>, server: &NameServerId, say: &mut Findings<'_>) -> 
     }
     match answer {
         NameServerAnswer::Serves { writable, .. } => {
-            let of = writable.iter().find(|(service, _)| service == facts.id);
+            let of = writable.iter().find(|(service, _)| service == facts.case.id);
             let given = of.map(|(_, addresses)| addresses.as_slice()).unwrap_or_default();
             let right = addresses(facts);
             if given.is_empty() || given.iter().any(|one| !right.contains(one)) {
@@ -83,7 +83,7 @@ fn answers(facts: &Facts<'_>, server: &NameServerId, say: &mut Findings<'_>) -> 
 
 /// What the writable name must resolve to.
 fn addresses(facts: &Facts<'_>) -> Vec<IpAddr> {
-    let records = zone(facts.cluster).records.remove(&facts.service.spec.writable);
+    let records = zone(facts.case.cluster).records.remove(&facts.case.service.spec.writable);
     let each = records.into_iter().flatten().filter_map(|data| match data {
         Data::Address(address) => Some(address),
         Data::Alias(_) | Data::Service { .. } | Data::Text(_) => None,

@@ -13,8 +13,8 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    let Some(primary) = &facts.service.primary else { return };
-    let Some(report) = facts.primary() else { return };
+    let Some(primary) = &facts.case.service.primary else { return };
+    let Some(report) = facts.case.primary_report() else { return };
     if report.checks.exposed {
         let text = "the synchronous rule is overruled by somebody";
         let remedy = "find who sets synchronous_standby_names or synchronous_commit: the agent's \

@@ -14,7 +14,7 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    let primary = facts.service.primary.as_ref();
+    let primary = facts.case.service.primary.as_ref();
     let theirs = primary.and_then(|id| facts.software(id, say));
     for id in facts.instances() {
         let own = if facts.is_primary(id) { theirs } else { facts.software(id, say) };

@@ -2,14 +2,11 @@
 
 use super::finding::Findings;
 use crate::checks::Checks;
-use crate::cluster::{Cluster, Service};
-use crate::ids::{InstanceId, ServiceId, SiteId};
+use crate::decide::Case;
+use crate::ids::{InstanceId, SiteId};
 use crate::rehearse::Voters;
-use crate::report::Report;
 use crate::survey::{Software, Survey};
-use crate::time::Moment;
-use crate::topology::Timing;
-use crate::view::{Surveyed, View};
+use crate::view::Surveyed;
 use core::time::Duration;
 
 /// What an agent looked at may be as old as three of its rounds and this.
@@ -17,63 +14,35 @@ const GRACE: Duration = Duration::from_mins(1);
 
 const AGENT: &str = "see that its agent runs and reaches a voter: `baton status`";
 
-/// One service and all that is known of it.
+/// One service as a decision sees it, and the voters.
 pub(super) struct Facts<'a> {
-    pub(super) cluster: &'a Cluster,
-    pub(super) id: &'a ServiceId,
-    pub(super) service: &'a Service,
-    pub(super) view: &'a View,
+    pub(super) case: Case<'a>,
     pub(super) voters: &'a Voters,
-    pub(super) timing: &'a Timing,
-    pub(super) now: Moment,
 }
 
 impl<'a> Facts<'a> {
-    /// `None`: the service is not declared.
-    pub(super) fn of(
-        cluster: &'a Cluster,
-        id: &ServiceId,
-        view: &'a View,
-        voters: &'a Voters,
-        now: Moment,
-    ) -> Option<Self> {
-        let (id, service) = cluster.services.get_key_value(id)?;
-        let timing = &cluster.topology.timing;
-        Some(Self { cluster, id, service, view, voters, timing, now })
-    }
-
     /// Every declared instance.
     pub(super) fn instances(&self) -> impl Iterator<Item = &'a InstanceId> + use<'a> {
-        self.service.spec.instances.keys()
+        self.case.service.spec.instances.keys()
     }
 
     pub(super) fn is_primary(&self, id: &InstanceId) -> bool {
-        self.service.primary.as_ref() == Some(id)
+        self.case.service.primary.as_ref() == Some(id)
     }
 
     /// The site of the present primary.
     pub(super) fn home(&self) -> Option<&'a SiteId> {
-        self.service.site_of(self.service.primary.as_ref()?)
-    }
-
-    /// What an instance reports, if it does.
-    pub(super) fn report(&self, id: &InstanceId) -> Option<&'a Report> {
-        self.view.fresh(id, self.timing.suspect_after, self.now)
-    }
-
-    /// What the primary reports, if it does.
-    pub(super) fn primary(&self) -> Option<&'a Report> {
-        self.report(self.service.primary.as_ref()?)
+        self.case.service.site_of(self.case.service.primary.as_ref()?)
     }
 
     /// The newest survey of an instance, however old.
     pub(super) fn surveyed(&self, id: &InstanceId) -> Option<&'a Surveyed> {
-        self.view.surveys.get(id)
+        self.case.view.surveys.get(id)
     }
 
     /// How old something is now that was `age` old when its survey was sent.
     pub(super) fn age(&self, surveyed: &Surveyed, age: Duration) -> Duration {
-        self.now.since(surveyed.at).saturating_add(age)
+        self.case.now.since(surveyed.at).saturating_add(age)
     }
 
     /// Whether something of that age is still to be believed.
@@ -84,7 +53,7 @@ impl<'a> Facts<'a> {
     /// What was measured of an instance, if it is known and not stale; otherwise that is said. An
     /// instance that is not heard at all is named by the check that is about that.
     pub(super) fn checks(&self, id: &InstanceId, say: &mut Findings<'_>) -> Option<&'a Checks> {
-        let report = self.report(id)?;
+        let report = self.case.report(id)?;
         let known = self.surveyed(id).and_then(|surveyed| {
             let age = Duration::from_millis(surveyed.survey.measured_ms?);
             Some((self.age(surveyed, age), &surveyed.survey))
@@ -105,7 +74,7 @@ impl<'a> Facts<'a> {
     /// What an instance's machine has beside PostgreSQL, if it is known and not stale; otherwise
     /// that is said.
     pub(super) fn software(&self, id: &InstanceId, say: &mut Findings<'_>) -> Option<&'a Software> {
-        self.report(id)?;
+        self.case.report(id)?;
         let known = self.surveyed(id).and_then(|surveyed| {
             let software = surveyed.survey.software.as_ref()?;
             Some((self.age(surveyed, software.age), &surveyed.survey, software))
@@ -125,7 +94,7 @@ impl<'a> Facts<'a> {
 
     /// Says that an instance is not heard.
     pub(super) fn unheard(&self, id: &InstanceId, say: &mut Findings<'_>) {
-        let age = self.view.reports.get(id).map(|heard| self.now.since(heard.at));
+        let age = self.case.view.reports.get(id).map(|heard| self.case.now.since(heard.at));
         say.unknown(id, age, "is not heard", AGENT);
     }
 }

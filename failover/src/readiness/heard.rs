@@ -11,12 +11,12 @@ pub(super) const CHECK: Check =
     Check { name: "heard", about: "every instance is heard, and its PostgreSQL runs", look };
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    if facts.service.primary.is_none() {
+    if facts.case.service.primary.is_none() {
         let text = "the service has no primary yet";
         say.say(Level::Blocks, None, text, "start every declared instance: `baton explain`");
     }
     for id in facts.instances() {
-        let Some(report) = facts.report(id) else {
+        let Some(report) = facts.case.report(id) else {
             facts.unheard(id, say);
             continue;
         };

@@ -12,9 +12,9 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    let primary = facts.primary();
+    let primary = facts.case.primary_report();
     for id in facts.instances() {
-        let Some(report) = facts.report(id) else { continue };
+        let Some(report) = facts.case.report(id) else { continue };
         let concerns = fitness::concerns(report, primary);
         for concern in concerns.iter().filter(|c| is_ours(&c.check)) {
             let remedy = "it returns by itself once the primary is there; if it does not, see its \

@@ -38,8 +38,8 @@ pub(super) fn each(
     say: &mut Findings<'_>,
     failed: impl Fn(&mut Findings<'_>, &InstanceId, &InstanceId, &str),
 ) {
-    for from in facts.instances().filter(|from| facts.report(from).is_some()) {
-        for to in facts.instances().filter(|to| *to != from && facts.report(to).is_some()) {
+    for from in facts.instances().filter(|from| facts.case.report(from).is_some()) {
+        for to in facts.instances().filter(|to| *to != from && facts.case.report(to).is_some()) {
             match known(facts, from, to, purpose) {
                 None => {
                     let text = format!("{from} has not tried to log in yet");

@@ -13,8 +13,8 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    let primary = facts.primary();
-    let known = facts.service.primary.as_ref().and_then(|id| facts.checks(id, say));
+    let primary = facts.case.primary_report();
+    let known = facts.case.service.primary.as_ref().and_then(|id| facts.checks(id, say));
     for id in facts.instances().filter(|id| !facts.is_primary(id)) {
         let Some(checks) = facts.checks(id, say) else { continue };
         if checks.floor.is_none() {

@@ -17,7 +17,7 @@ pub(super) const CHECK: Check = Check {
 const FORGOTTEN: Duration = Duration::from_mins(1);
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    let Some(primary) = &facts.service.primary else { return };
+    let Some(primary) = &facts.case.service.primary else { return };
     if facts.checks(primary, say).is_none() {
         return;
     }

@@ -14,7 +14,7 @@ pub(super) const CHECK: Check = Check {
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
     let seats = &facts.voters.seats;
-    for site in facts.cluster.topology.sites.keys() {
+    for site in facts.case.cluster.topology.sites.keys() {
         let away = |seat: &(Option<SiteId>, bool)| seat.0.as_ref() != Some(site);
         let left = seats.values().filter(|seat| seat.1 && away(seat)).count();
         if left * 2 > seats.len() {

@@ -10,7 +10,7 @@ pub(super) const CHECK: Check =
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
     for id in facts.instances().filter(|id| !facts.is_primary(id)) {
-        let Some(report) = facts.report(id) else { continue };
+        let Some(report) = facts.case.report(id) else { continue };
         if facts.surveyed(id).is_some_and(|surveyed| surveyed.survey.paused) {
             let text = "its replay was paused by somebody: it goes on only once it is sealed";
             say.say(Level::Warning, Some(id), text, "`select pg_wal_replay_resume()` there");

@@ -56,7 +56,7 @@ pub(super) fn predict(facts: &Facts<'_>, ending: &Ending, target: &InstanceId) -
         notes.push(format!(
             "what the machines take for a promotion was never measured: one `baton switchover {}` \
              does",
-            facts.id
+            facts.case.id
         ));
     }
     let took = |step: &str| measured.and_then(|record| took(record, step));
@@ -70,7 +70,7 @@ pub(super) fn predict(facts: &Facts<'_>, ending: &Ending, target: &InstanceId) -
         replay_ms,
         took("promote").zip(took("prove")).map(|(a, b)| a.saturating_add(b)),
         took("redirect"),
-        Some(millis(facts.cluster.topology.dns.ttl)),
+        Some(millis(facts.case.cluster.topology.dns.ttl)),
     ];
     let at_least_ms = phases.iter().flatten().fold(0, |sum: u64, ms| sum.saturating_add(*ms));
     let [detection_ms, seal_ms, replay_ms, promotion_ms, dns_ms, ttl_ms] = phases;
@@ -91,11 +91,11 @@ pub(super) fn predict(facts: &Facts<'_>, ending: &Ending, target: &InstanceId) -
 /// The newest change of primary that went through: to the target, or else to anybody.
 fn measured<'a>(facts: &Facts<'a>, target: &InstanceId) -> Option<&'a Record> {
     let done = |record: &&Record| {
-        record.service == *facts.id
+        record.service == *facts.case.id
             && record.outcome == Outcome::Done
             && record.trigger != Trigger::Bootstrap
     };
-    let newest = || facts.cluster.transitions.values().rev().filter(done);
+    let newest = || facts.case.cluster.transitions.values().rev().filter(done);
     newest().find(|record| record.to.as_ref() == Some(target)).or_else(|| newest().next())
 }
 
@@ -117,7 +117,7 @@ fn between(from: &StepRecord, to: &StepRecord) -> u64 {
 
 fn replay(facts: &Facts<'_>, target: &InstanceId, notes: &mut Vec<String>) -> Option<u64> {
     let Some(Server::Recovery { position, replayed, .. }) =
-        facts.report(target).map(|report| &report.server)
+        facts.case.report(target).map(|report| &report.server)
     else {
         notes.push(format!("how much {target} has to replay is not known"));
         return None;

@@ -13,7 +13,7 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    let service = facts.service;
+    let service = facts.case.service;
     let Some(primary) = &service.primary else { return };
     if service.rule.required == 0 || service.rule.enforce.required == 0 {
         let text = "commits do not wait for any standby";
@@ -28,7 +28,7 @@ fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
         let remedy = "bring a standby back while the primary lives: its flush settles them";
         say.say(Level::Blocks, Some(primary), text, remedy);
     }
-    let Some(report) = facts.primary() else { return };
+    let Some(report) = facts.case.primary_report() else { return };
     if report.enforced != Some(service.rule.generation) {
         let text = "PostgreSQL is not yet proven to enforce the newest rule";
         let remedy = "wait a moment; `baton explain` says what it waits for";

@@ -16,7 +16,7 @@ fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
         if facts.checks(id, say).is_none() {
             continue;
         }
-        let Some(report) = facts.report(id) else { continue };
+        let Some(report) = facts.case.report(id) else { continue };
         let concerns = fitness::concerns(report, None);
         for concern in concerns.iter().filter(|concern| concern.check == "slot-limit") {
             let remedy = "drop the slot if nobody reads it (`pg_drop_replication_slot`), and set \

@@ -13,7 +13,7 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    let Some(primary) = &facts.service.primary else { return };
+    let Some(primary) = &facts.case.service.primary else { return };
     let Some(checks) = facts.checks(primary, say) else { return };
     let Some(exposures) = &checks.exposures else { return };
     for exposure in exposures.named.iter().filter(|found| found.kind == ExposureKind::Unlogged) {

@@ -67,7 +67,7 @@ pub(super) fn verdict(
     checks: &[Looked],
 ) -> SiteVerdict {
     let is_home = facts.home() == Some(site);
-    let outcome = match (ending.writes, ending.primary == facts.service.primary) {
+    let outcome = match (ending.writes, ending.primary == facts.case.service.primary) {
         (true, true) => Outcome::GoesOn,
         (true, false) => Outcome::FailsOver,
         (false, _) => Outcome::Waits,
@@ -96,8 +96,8 @@ pub(super) fn verdict(
 /// A leader that was just elected has heard nobody yet: what its law waits for then says nothing.
 fn level(facts: &Facts<'_>, findings: &[Finding]) -> Level {
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Good);
-    let young = facts.now.since(facts.view.since) < facts.timing.suspect_after;
-    let deaf = facts.instances().any(|id| facts.report(id).is_none());
+    let young = facts.case.now.since(facts.case.view.since) < facts.case.timing.suspect_after;
+    let deaf = facts.instances().any(|id| facts.case.report(id).is_none());
     if worst == Level::Blocks && young && deaf { Level::Unknown } else { worst }
 }
 
@@ -130,14 +130,14 @@ fn own(
     let mut all = Vec::new();
     if outcome == Outcome::Waits {
         for blocked in &ending.findings {
-            let mut say = Findings::new("law", facts.id);
-            let remedy = remedy::of(&blocked.check, facts.id);
+            let mut say = Findings::new("law", facts.case.id);
+            let remedy = remedy::of(&blocked.check, facts.case.id);
             say.say(Level::Blocks, blocked.instance.as_ref(), blocked.text.clone(), remedy);
             let named = say.done().into_iter();
             all.extend(named.map(|f| Finding { check: blocked.check.clone(), ..f }));
         }
         if all.is_empty() {
-            let mut say = Findings::new("commits-wait", facts.id);
+            let mut say = Findings::new("commits-wait", facts.case.id);
             let text = if is_home {
                 "nobody would be promoted"
             } else {
@@ -148,7 +148,7 @@ fn own(
         }
     }
     let Some(rto) = rto else { return all };
-    let mut say = Findings::new("rto", facts.id);
+    let mut say = Findings::new("rto", facts.case.id);
     let least = Duration::from_millis(rto.at_least_ms);
     let seconds = least.as_secs_f64();
     if least > CONTRACT {
@@ -167,13 +167,13 @@ fn own(
 }
 
 fn rpo(facts: &Facts<'_>, is_home: bool) -> Rpo {
-    let service = facts.service;
+    let service = facts.case.service;
     if !is_home && service.primary.is_some() {
         let primary = service.primary.as_ref().map_or("", InstanceId::as_str);
         let text = format!("{primary} keeps every commit: it is not at that site");
         return Rpo { zero: Some(true), reasons: vec![text] };
     }
-    match zero_loss(service, facts.view, facts.timing, facts.now) {
+    match zero_loss(service, facts.case.view, facts.case.timing, facts.case.now) {
         Promise::Yes => {
             let rule = &service.rule;
             let names: Vec<&str> = rule.instances.iter().map(InstanceId::as_str).collect();

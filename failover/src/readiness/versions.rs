@@ -12,9 +12,9 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn look(facts: &Facts<'_>, say: &mut Findings<'_>) {
-    let Some(primary) = facts.primary() else { return };
+    let Some(primary) = facts.case.primary_report() else { return };
     for id in facts.instances() {
-        let Some(report) = facts.report(id) else { continue };
+        let Some(report) = facts.case.report(id) else { continue };
         if report.version == primary.version {
             continue;
         }

@@ -15,19 +15,15 @@ pub fn completions(arguments: &Completions) -> Result<u8, Failure> {
 }
 
 pub fn man(arguments: &Man) -> Result<u8, Failure> {
-    match &arguments.out {
-        Some(folder) => {
-            clap_mangen::generate_to(Cli::command(), folder)
-                .map_err(|error| cannot_write(folder, &error))?;
-            Ok(wire::exit::OK)
-        }
-        None => {
-            let mut page = Vec::new();
-            let made = clap_mangen::Man::new(Cli::command()).render(&mut page);
-            made.map_err(|error| Failure::failed(error.to_string()))?;
-            print(&page)
-        }
-    }
+    let Some(folder) = &arguments.out else {
+        let mut page = Vec::new();
+        let made = clap_mangen::Man::new(Cli::command()).render(&mut page);
+        made.map_err(|error| Failure::failed(error.to_string()))?;
+        return print(&page);
+    };
+    clap_mangen::generate_to(Cli::command(), folder)
+        .map_err(|error| cannot_write(folder, &error))?;
+    Ok(wire::exit::OK)
 }
 
 fn cannot_write(folder: &Path, error: &io::Error) -> Failure {

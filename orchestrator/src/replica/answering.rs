@@ -1,13 +1,11 @@
 //! What operators are told: the answers are made from the replicated state and, on a leader, from
 //! its evidence. A voter that does not lead says so, and leaves out what it cannot know (I-37).
 
-use std::collections::VecDeque;
-
 use failover::cluster::{Cluster, Service};
 use failover::fitness::{Promise, zero_loss};
 use failover::ids::{InstanceId, ServiceId, VoterId};
 use failover::position::Position;
-use failover::rehearse::{Hypothesis, Rehearsal, rehearse};
+use failover::rehearse::{Hypothesis, Rehearsal, bare, rehearse};
 use failover::report::{Report, Server};
 use failover::topology::Instance;
 use failover::{Moment, Request, Role, View, assignment};
@@ -259,9 +257,7 @@ impl Replica {
     /// The seam to the law: what the loss of each site, now, would mean for one service. Only a
     /// leader has the evidence.
     fn could_lose(&self, id: &ServiceId) -> Vec<SiteLoss> {
-        // No service has a part in another's judgement.
-        let mut alone = Cluster { history: VecDeque::new(), ..self.cluster.clone() };
-        alone.services.retain(|other, _| other == id);
+        let alone = bare(&self.cluster, Some(id));
         let sites = self.cluster.topology.sites.keys();
         let losses = sites.filter_map(|site| {
             let told = self.rehearse(&alone, &Hypothesis::LoseSite(site.clone()))?;

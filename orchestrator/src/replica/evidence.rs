@@ -93,13 +93,13 @@ impl Replica {
     pub(super) fn look_at_the_overdue(&mut self) {
         let now = self.clocks.now;
         let Some(lead) = &self.lead else { return };
-        let patience = self.cluster.topology.timing.heartbeat * 3 / 2;
+        let timing = &self.cluster.topology.timing;
         let overdue: Vec<InstanceId> = self
             .cluster
             .services
             .values()
             .filter_map(|service| service.primary.clone())
-            .filter(|primary| lead.view.silence(primary, now) >= patience)
+            .filter(|primary| lead.view.is_overdue(primary, timing, now))
             .collect();
         for primary in overdue {
             self.look(Some(primary));
