@@ -26,7 +26,7 @@ lint: ## formatting and lints, nothing tolerated
 	@cargo clippy --workspace --all-targets -- -D warnings
 
 test: setup programs ## everything that must pass, but the long runs
-	@cargo test --workspace
+	@cargo test --workspace --no-fail-fast
 
 programs:
 	@cargo build --workspace --bins

@@ -85,7 +85,13 @@ fn what_somebody_else_started_is_ended_before_a_rewind() {
             .spawn()
             .unwrap();
         let lock = a.data().join("postmaster.pid");
-        let ready = || std::fs::read_to_string(&lock).is_ok_and(|text| text.contains("ready"));
+        // Its own lock file: the one of the server that was killed says `ready` too.
+        let own = stranger.id().to_string();
+        let ready = || {
+            std::fs::read_to_string(&lock).is_ok_and(|text| {
+                text.lines().next() == Some(own.as_str()) && text.contains("ready")
+            })
+        };
         wait_for("the stranger", ready).await;
         a.act(Action::Rewind { upstream: id("b") }).await;
         drop(stranger.wait());
