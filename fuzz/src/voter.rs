@@ -79,7 +79,7 @@ impl Alone {
             cluster: "test".into(),
             from,
             to: SELF,
-            incarnation: format!("disk-{from}"),
+            incarnation: format!("disk-{from}").into(),
             expects: None,
             joined: BTreeMap::new(),
             look: Vec::new(),
@@ -87,7 +87,7 @@ impl Alone {
             records: Vec::new(),
             messages: vec![message],
         };
-        self.take(Input::Peer { name: format!("v{from}"), envelope: Box::new(envelope) })
+        self.take(Input::Peer { name: format!("v{from}").into(), envelope: Box::new(envelope) })
     }
 }
 
@@ -138,7 +138,7 @@ pub fn peer_message(bytes: &[u8]) {
         let again = serde_json::to_vec(&envelope).expect("an envelope is JSON");
         let again: Envelope = serde_json::from_slice(&again).expect("what is written is read");
         assert_eq!(again, envelope);
-        let name = format!("v{}", envelope.from);
+        let name = format!("v{}", envelope.from).into();
         if !voter.take(Input::Peer { name, envelope: Box::new(envelope) }) {
             return;
         }
