@@ -138,9 +138,9 @@ fn recorded(stage: &Stage<'_>, expect: &Expect, status: Option<&Status>) -> Opti
         }
     }
     if let Some(required) = expect.required
-        && service.rule.required != required
+        && service.rule.enforce.required != required
     {
-        return Some(format!("the rule requires {}", service.rule.required));
+        return Some(format!("{} standbys must flush", service.rule.enforce.required));
     }
     let places = expect.rule.as_ref()?;
     // What PostgreSQL itself is told, not what is recorded of it.
