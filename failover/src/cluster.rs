@@ -1,7 +1,7 @@
 //! The replicated state: what every voter agrees on.
 
 use crate::ids::{
-    Epoch, Generation, InstanceId, Lsn, Revision, ServiceId, SiteId, SystemIdentifier,
+    Epoch, Generation, Incarnation, InstanceId, Lsn, Revision, ServiceId, SiteId, SystemIdentifier,
     TransitionId, VoterId,
 };
 use crate::position::Position;
@@ -48,7 +48,7 @@ pub struct Voter {
     pub address: SocketAddr,
     /// Random text that its disk was born with. A voter that comes back with another one has lost
     /// its log and may not vote under its old number (I-22).
-    pub incarnation: Option<String>,
+    pub incarnation: Option<Incarnation>,
 }
 
 /// One line of the log, as a person reads it.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use failover::cluster::{Cluster, Voter};
-use failover::ids::{InstanceId, VoterId};
+use failover::ids::{Incarnation, InstanceId, VoterId};
 use protobuf::Message as _;
 use raft::eraftpb;
 use serde::{Deserialize, Serialize};
@@ -36,11 +36,11 @@ pub struct Envelope {
     /// For whom.
     pub to: VoterId,
     /// What the sender's disk was born with.
-    pub incarnation: String,
+    pub incarnation: Incarnation,
     /// What the receiver's disk was born with, as far as the log says: a receiver with another
     /// disk has lost its log and must not act (I-22).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expects: Option<String>,
+    pub expects: Option<Incarnation>,
     /// Voters that joined after the initial group, so that a receiver that lags knows them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub joined: BTreeMap<VoterId, Voter>,

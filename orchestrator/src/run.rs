@@ -198,7 +198,7 @@ impl Loop {
                 for instance in &envelope.look {
                     let _dropped_when_busy = self.look.try_send(instance.clone());
                 }
-                Input::Peer { name, envelope }
+                Input::Peer { name: name.into(), envelope }
             }
             Inbound::Unreachable(voter) => Input::Unreachable(voter),
             Inbound::Observed(observation) => Input::Observed(observation),
@@ -418,7 +418,7 @@ fn open(config: &Config) -> anyhow::Result<(Store, Replica)> {
     let setup = Setup {
         cluster: config.cluster.clone(),
         id: config.id,
-        incarnation: store.incarnation().to_owned(),
+        incarnation: store.incarnation().into(),
         group,
         election_timeout: config.raft.election_timeout,
         seed: 0,

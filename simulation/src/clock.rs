@@ -106,6 +106,10 @@ impl HostClock {
 }
 
 fn scale(value: u64, times: u64, by: u64, round: u64) -> u64 {
+    // Nearly always it fits, and 128 bits are slow to divide.
+    if let Some(product) = value.checked_mul(times).and_then(|product| product.checked_add(round)) {
+        return product / by.max(1);
+    }
     let product = u128::from(value) * u128::from(times) + u128::from(round);
     u64::try_from(product / u128::from(by.max(1))).unwrap_or(u64::MAX)
 }

@@ -16,6 +16,7 @@ mod hang;
 pub mod harm;
 pub mod interface;
 pub mod log;
+mod over;
 pub mod pair;
 mod postgres;
 mod prove;
@@ -149,6 +150,7 @@ impl Host {
         while let Some(event) = self.queue.pop(now) {
             self.fire(&mut turn, event);
         }
+        self.forget_what_is_over();
     }
 
     /// When it next does something by itself.

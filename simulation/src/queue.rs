@@ -11,6 +11,12 @@ struct Due<T> {
     what: T,
 }
 
+impl<T> Due<T> {
+    fn when(&self) -> (At, u64) {
+        (self.at, self.order)
+    }
+}
+
 impl<T> PartialEq for Due<T> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
@@ -28,19 +34,25 @@ impl<T> PartialOrd for Due<T> {
 impl<T> Ord for Due<T> {
     /// The earliest is the greatest; of two at the same instant, the one that was put in first.
     fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.order).cmp(&(self.at, self.order))
+        other.when().cmp(&self.when())
     }
 }
 
 /// Events by true time; those of one instant come out in the order in which they went in.
+///
+/// What comes again and again has a slot each, which holds the next time only: more than half of
+/// all events are such, and need not be sorted among the others.
 pub(crate) struct Queue<T> {
     heap: BinaryHeap<Due<T>>,
+    slots: Vec<Option<Due<T>>>,
+    /// The slot that is due first.
+    first: Option<usize>,
     order: u64,
 }
 
 impl<T> Queue<T> {
     pub(crate) const fn new() -> Self {
-        Self { heap: BinaryHeap::new(), order: 0 }
+        Self { heap: BinaryHeap::new(), slots: Vec::new(), first: None, order: 0 }
     }
 
     #[inline]
@@ -49,15 +61,48 @@ impl<T> Queue<T> {
         self.heap.push(Due { at, order: self.order, what });
     }
 
+    /// Puts this in a slot, in the place of what is there.
+    #[inline]
+    pub(crate) fn set(&mut self, slot: usize, at: At, what: T) {
+        self.order += 1;
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(Due { at, order: self.order, what });
+        }
+        self.find_first();
+    }
+
+    fn find_first(&mut self) {
+        let due = self.slots.iter().enumerate();
+        let due = due.filter_map(|(slot, due)| Some((due.as_ref()?.when(), slot)));
+        self.first = due.min().map(|(_, slot)| slot);
+    }
+
+    fn slot(&self) -> Option<&Due<T>> {
+        self.slots.get(self.first?)?.as_ref()
+    }
+
     /// When the next one is due.
     #[inline]
     pub(crate) fn next(&self) -> Option<At> {
-        self.heap.peek().map(|due| due.at)
+        let (sorted, slot) = (self.heap.peek().map(|due| due.at), self.slot().map(|due| due.at));
+        sorted.into_iter().chain(slot).min()
     }
 
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<(At, T)> {
-        self.heap.pop().map(|due| (due.at, due.what))
+        let sorted = self.heap.peek().map(Due::when);
+        let due = match self.slot().map(Due::when) {
+            Some(slot) if sorted.is_none_or(|sorted| slot < sorted) => {
+                let due = self.slots.get_mut(self.first?)?.take();
+                self.find_first();
+                due
+            }
+            Some(_) | None => self.heap.pop(),
+        };
+        due.map(|due| (due.at, due.what))
     }
 }
 
@@ -74,5 +119,19 @@ mod tests {
         assert_eq!(queue.next(), Some(At(1)));
         let order: String = std::iter::from_fn(|| queue.pop().map(|(_, what)| what)).collect();
         assert_eq!(order, "abcd");
+    }
+
+    #[test]
+    fn a_slot_holds_the_next_time_only_and_has_its_place_among_the_others() {
+        let mut queue = Queue::new();
+        queue.set(3, At(4), 'x');
+        queue.push(At(5), 'b');
+        queue.set(3, At(5), 'c');
+        queue.set(0, At(5), 'd');
+        queue.push(At(5), 'e');
+        queue.set(1, At(2), 'a');
+        assert_eq!(queue.next(), Some(At(2)));
+        let order: String = std::iter::from_fn(|| queue.pop().map(|(_, what)| what)).collect();
+        assert_eq!(order, "abcde");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use failover::Moment;
 use failover::cluster::Voter as Described;
-use failover::ids::{InstanceId, Revision, VoterId};
+use failover::ids::{Incarnation, InstanceId, Revision, VoterId};
 use orchestrator::audit::PAGE_LINES;
 use orchestrator::log::{Batch, Hard, Saved};
 use orchestrator::projection::Projection;
@@ -26,7 +26,7 @@ const INBOX: usize = 4_096;
 /// What reaches the loop of a voter.
 #[derive(Debug)]
 pub(crate) enum Inbound {
-    Peer(String, Box<Envelope>),
+    Peer(Arc<str>, Box<Envelope>),
     Unreachable(VoterId),
     Ask(Option<Asker>, Question),
 }
@@ -110,7 +110,7 @@ pub(crate) struct Running {
 
 /// A voter's disk.
 pub(crate) struct Disk {
-    pub(crate) incarnation: String,
+    pub(crate) incarnation: Incarnation,
     pub(crate) saved: Saved,
     /// The audit records.
     pub(crate) records: BTreeMap<u64, String>,
@@ -124,7 +124,7 @@ pub(crate) struct Disk {
 /// The machine.
 pub(crate) struct Voter {
     pub(crate) id: VoterId,
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) place: u8,
     pub(crate) described: Described,
     pub(crate) clock: HostClock,
@@ -149,9 +149,9 @@ pub(crate) struct Common {
 
 impl Voter {
     pub(crate) fn new(id: VoterId, described: Described, place: u8, clock: HostClock) -> Self {
-        let name = described.name.clone();
+        let name = described.name.as_str().into();
         let disk = Disk {
-            incarnation: String::new(),
+            incarnation: Incarnation::default(),
             saved: storage::first_saved(&[]),
             records: BTreeMap::new(),
             slow: Duration::ZERO,
@@ -182,7 +182,7 @@ impl Voter {
             self.disk.lost = Some(self.disk.saved.hard);
         }
         self.disk.births += 1;
-        self.disk.incarnation = format!("disk-{}-{}", self.id, self.disk.births);
+        self.disk.incarnation = format!("disk-{}-{}", self.id, self.disk.births).into();
         let initial = if self.joins { &[] } else { initial };
         self.disk.saved = storage::first_saved(initial);
         self.disk.records.clear();

@@ -1,11 +1,12 @@
 //! What goes into a voter and what comes out of it, as plain values.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use failover::cluster::Voter;
 use failover::event::Note;
-use failover::ids::{InstanceId, Revision, ServiceId, TransitionId, VoterId};
+use failover::ids::{Incarnation, InstanceId, Revision, ServiceId, TransitionId, VoterId};
 use failover::rehearse::Hypothesis;
 use failover::report::{Answer, Observation, Report};
 use failover::{Finding, Moment, Request, Timestamp};
@@ -34,7 +35,7 @@ pub enum Input {
     /// Messages of another voter; `name` is that of its certificate.
     Peer {
         /// The sender's name.
-        name: String,
+        name: Arc<str>,
         /// What it sent.
         envelope: Box<Envelope>,
     },
@@ -209,7 +210,7 @@ pub struct Setup {
     /// This voter's number.
     pub id: VoterId,
     /// What its disk was born with.
-    pub incarnation: String,
+    pub incarnation: Incarnation,
     /// The initial group, from the configuration: known before the log says anything.
     pub group: BTreeMap<VoterId, Voter>,
     /// Raft's election timeout at the least.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use failover::cluster::Voter;
 use failover::event::{Change, Event};
-use failover::ids::{InstanceId, ServiceId, VoterId};
+use failover::ids::{Incarnation, InstanceId, ServiceId, VoterId};
 use failover::{Moment, Request, Ruling, Verdict, View, decide_one};
 use raft::{ProgressState, ReadState, SnapshotStatus};
 
@@ -62,7 +62,7 @@ pub(super) struct Lead {
     pub(super) looked: BTreeMap<InstanceId, Moment>,
     pub(super) described: BTreeMap<VoterId, Moment>,
     /// Incarnations heard of voters whose log entry has none.
-    pub(super) incarnations: BTreeMap<VoterId, String>,
+    pub(super) incarnations: BTreeMap<VoterId, Incarnation>,
     proposals: BTreeMap<String, Proposal>,
     /// When the proposal that begins the record was last made.
     pub(super) began: Option<Moment>,

@@ -13,7 +13,7 @@ use super::{Replica, Reply};
 use crate::answers::Readiness;
 
 /// How often a leader looks. Reports come oftener, but nothing is decided by this.
-const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(10);
 
 /// What a leader has seen of readiness, and when it last looked.
 #[derive(Default)]

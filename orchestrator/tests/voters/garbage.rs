@@ -105,7 +105,7 @@ fn i27_no_message_of_a_peer_can_crash_a_voter() {
                     cluster: "test".into(),
                     from,
                     to: target,
-                    incarnation: format!("disk-{from}"),
+                    incarnation: format!("disk-{from}").into(),
                     expects: None,
                     joined: std::collections::BTreeMap::new(),
                     look: Vec::new(),
@@ -113,7 +113,7 @@ fn i27_no_message_of_a_peer_can_crash_a_voter() {
                     records: Vec::new(),
                     messages: vec![message(&mut dice)],
                 };
-                let name = format!("v{from}");
+                let name = format!("v{from}").into();
                 let _outputs =
                     replica.step(Input::Peer { name, envelope: Box::new(envelope) }, clocks);
                 if dice.roll(4) == 0 {
@@ -210,7 +210,7 @@ fn i22_a_commit_beyond_the_log_is_refused() {
         context: String::new(),
         priority: 0,
     });
-    let name = format!("v{leader}");
+    let name = format!("v{leader}").into();
     world.step(victim, Input::Peer { name, envelope: Box::new(envelope) });
     assert!(world.voters[&victim].stopped().is_none());
 }
@@ -244,7 +244,7 @@ fn i28_an_entry_that_cannot_be_read_stops_the_voter() {
         context: String::new(),
         priority: 0,
     });
-    let name = format!("v{leader}");
+    let name = format!("v{leader}").into();
     world.step(victim, Input::Peer { name, envelope: Box::new(envelope) });
     let reason = world.voters[&victim].stopped().map(str::to_owned);
     assert!(reason.as_ref().is_some_and(|text| text.contains("cannot be read")), "{reason:?}");

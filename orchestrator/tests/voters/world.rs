@@ -108,7 +108,7 @@ impl World {
         let setup = Setup {
             cluster: "test".into(),
             id,
-            incarnation,
+            incarnation: incarnation.into(),
             group: self.group.clone(),
             election_timeout: TICK * 10,
             seed: 7,
@@ -239,7 +239,7 @@ impl World {
         if self.cut.contains(&(from, to)) {
             return;
         }
-        let name = format!("v{from}");
+        let name = format!("v{from}").into();
         self.step(to, Input::Peer { name, envelope: Box::new(envelope) });
     }
 

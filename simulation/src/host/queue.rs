@@ -203,6 +203,13 @@ impl Queue {
         self.heap.pop().map(|Reverse(entry)| entry.event)
     }
 
+    /// Forgets those at its head that are `over`.
+    pub fn skip(&mut self, over: impl Fn(Moment, Event) -> bool) {
+        while self.heap.peek().is_some_and(|Reverse(entry)| over(entry.at, entry.event)) {
+            self.heap.pop();
+        }
+    }
+
     /// What matches and is due later is due then.
     pub fn hasten(&mut self, at: Moment, matches: impl Fn(&Event) -> bool) {
         let entries = std::mem::take(&mut self.heap).into_vec();

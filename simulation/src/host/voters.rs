@@ -106,6 +106,14 @@ impl Voters {
         Some(Box::new(survey))
     }
 
+    pub fn awaits_report(&self, token: u64) -> bool {
+        self.flights.iter().any(|flight| flight.token == token)
+    }
+
+    pub fn awaits_poll(&self, token: u64) -> bool {
+        self.polls.iter().any(|poll| poll.token == token)
+    }
+
     fn rotate(&mut self, from: usize) {
         if self.preferred == from {
             self.preferred = (from + 1) % self.count;

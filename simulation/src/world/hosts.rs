@@ -16,6 +16,11 @@ use scenarios::script::place::Process;
 /// After this long a port that says nothing is silent.
 const KNOCK: u64 = 500_000;
 
+/// Where the next wake of a machine stands in the queue.
+fn slot(host: u8) -> usize {
+    2 * usize::from(host)
+}
+
 /// A process that is to die at one of its own numbered points: at everything it makes durable or
 /// lets others know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,11 +187,11 @@ impl World {
         let machine = &mut self.machines[usize::from(host)];
         machine.agent_port = port;
         let next = machine.host.next_wake();
-        if let Some(at) = next
-            && machine.wake.is_none_or(|known| at < known)
-        {
-            machine.wake = Some(at);
-            self.queue.push(at.max(self.now), Event::Wake { host });
+        if next != machine.wake {
+            machine.wake = next;
+            if let Some(at) = next {
+                self.queue.set(slot(host), at.max(self.now), Event::Wake { host });
+            }
         }
     }
 
@@ -199,7 +204,7 @@ impl World {
         match machine.host.next_wake() {
             Some(at) if at > self.now => {
                 machine.wake = Some(at);
-                self.queue.push(at, Event::Wake { host });
+                self.queue.set(slot(host), at, Event::Wake { host });
             }
             Some(_) => self.host_input(host, Input::Wake),
             None => {}

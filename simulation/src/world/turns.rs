@@ -1,12 +1,10 @@
 //! A voter's loop, as `orchestrator::run` has it: one input, its outputs in their order, and what
 //! follows a write leaves only when the write is on disk.
 
-use std::collections::BTreeMap;
-
 use failover::ids::VoterId;
 use orchestrator::message::Envelope;
 use orchestrator::projection::Projection;
-use orchestrator::replica::{Input, Output, Reply, Whom};
+use orchestrator::replica::{Input, Output, Replica, Reply, Whom};
 
 use super::parts::Body;
 use super::{Event, World};
@@ -15,6 +13,29 @@ use crate::voter::{Inbound, RETRY_DISK, Voter};
 
 /// What a flush takes, in microseconds: at the least, at the most.
 const FLUSH: (u64, u64) = (200, 2_500);
+
+/// One envelope for each voter that is sent something, in the order of their numbers.
+#[derive(Default)]
+#[expect(clippy::vec_box, reason = "each goes on its way in the box that it is made in")]
+struct Post(Vec<Box<Envelope>>);
+
+impl Post {
+    fn to(&mut self, to: VoterId, replica: &Replica) -> &mut Envelope {
+        let place = match self.0.binary_search_by_key(&to, |envelope| envelope.to) {
+            Ok(place) => place,
+            Err(place) => {
+                self.0.insert(place, Box::new(replica.envelope(to)));
+                place
+            }
+        };
+        &mut self.0[place]
+    }
+}
+
+/// Where the next tick of a voter stands in the queue.
+fn slot(voter: u8) -> usize {
+    2 * usize::from(voter) + 1
+}
 
 impl World {
     pub(crate) fn start_voter(&mut self, index: usize) {
@@ -25,7 +46,7 @@ impl World {
         voter.start(&self.common, &self.logger, self.now);
         let (index, run) = (u8::try_from(index).unwrap_or(u8::MAX), voter.run);
         let first = self.dice.roll(100_000);
-        self.queue.push(self.now.after(first), Event::Tick { voter: index, run });
+        self.queue.set(slot(index), self.now.after(first), Event::Tick { voter: index, run });
     }
 
     pub(crate) fn tick(&mut self, index: u8, run: u32) {
@@ -35,7 +56,7 @@ impl World {
         }
         let now = voter.clock.moment(self.now);
         let next = voter.clock.at(now.after(Voter::tick_every(&self.common)));
-        self.queue.push(next, Event::Tick { voter: index, run });
+        self.queue.set(slot(index), next, Event::Tick { voter: index, run });
         if voter.paused {
             return;
         }
@@ -116,7 +137,7 @@ impl World {
         if process.is_none_or(|process| process.writing.is_some()) {
             return false;
         }
-        let mut post: BTreeMap<VoterId, Envelope> = BTreeMap::new();
+        let mut post = Post::default();
         loop {
             let voter = &mut self.voters[usize::from(index)];
             let Some(process) = &mut voter.process else { return false };
@@ -128,9 +149,7 @@ impl World {
             let Some(process) = &mut voter.process else { return false };
             match output {
                 Output::Send { to, message } => {
-                    let replica = &process.replica;
-                    let envelope = post.entry(to).or_insert_with(|| replica.envelope(to));
-                    envelope.messages.push(*message);
+                    post.to(to, &process.replica).messages.push(*message);
                 }
                 Output::Persist(batch) => {
                     process.writing = Some(batch);
@@ -156,16 +175,12 @@ impl World {
                 Output::Look(instance) => {
                     let peers = process.replica.peers();
                     for (peer, _) in peers {
-                        let replica = &process.replica;
-                        let envelope = post.entry(peer).or_insert_with(|| replica.envelope(peer));
-                        envelope.look.push(instance.clone());
+                        post.to(peer, &process.replica).look.push(instance.clone());
                     }
                     self.look_at(index, &instance);
                 }
                 Output::Lack { to, from } => {
-                    let replica = &process.replica;
-                    let envelope = post.entry(to).or_insert_with(|| replica.envelope(to));
-                    envelope.lacks = Some(from);
+                    post.to(to, &process.replica).lacks = Some(from);
                 }
                 Output::Records { whom, from } => {
                     self.give_records(index, (whom, from), &mut post);
@@ -180,18 +195,12 @@ impl World {
         true
     }
 
-    fn give_records(
-        &mut self,
-        index: u8,
-        (whom, from): (Whom, u64),
-        post: &mut BTreeMap<VoterId, Envelope>,
-    ) {
+    fn give_records(&mut self, index: u8, (whom, from): (Whom, u64), post: &mut Post) {
         let voter = &mut self.voters[usize::from(index)];
         let (Some(process), lines) = (&mut voter.process, voter.disk.page(from)) else { return };
         match whom {
             Whom::Voter(to) => {
-                let replica = &process.replica;
-                post.entry(to).or_insert_with(|| replica.envelope(to)).records = lines;
+                post.to(to, &process.replica).records = lines;
                 self.coverage.hit("voter: fetches audit records");
             }
             Whom::Asker { token, mut page } => {
@@ -203,12 +212,11 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, index: u8, post: BTreeMap<VoterId, Envelope>) {
+    fn deliver(&mut self, index: u8, post: Post) {
         let from = self.voters[usize::from(index)].place;
-        for (to, envelope) in post {
-            let Some(voter) = self.voter_index(to) else { continue };
+        for envelope in post.0 {
+            let Some(voter) = self.voter_index(envelope.to) else { continue };
             let place = self.voters[usize::from(voter)].place;
-            let envelope = Box::new(envelope);
             self.send(Plane::Raft, from, place, Body::Peer { voter, sender: index, envelope });
         }
     }
