@@ -36,6 +36,9 @@ pub struct Config {
     /// this key none is touched; what it is set to resets the machine.
     #[serde(default)]
     pub watchdog: Option<PathBuf>,
+    /// Where health and metrics are told; nowhere without this table.
+    #[serde(default)]
+    pub monitoring: Option<wire::monitoring::Settings>,
 }
 
 /// The `[postgres]` table.

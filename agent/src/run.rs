@@ -7,6 +7,7 @@
 //! things were before it.
 
 use crate::instance::Instance;
+use crate::monitoring::Monitored;
 use crate::perform::{guard_lease, is_long, perform};
 use crate::{knock, senses, voters};
 use failover::comply::{Action, Local};
@@ -36,6 +37,8 @@ pub async fn run(
         tasks.spawn(voters::poll(Arc::clone(&instance), Arc::clone(&voters), offset));
     }
     tasks.spawn(knock::watch(Arc::clone(&instance)));
+    let router = Monitored::new(&instance)?.router();
+    tokio::spawn(wire::monitoring::serve(instance.config.monitoring, router, shutdown.clone()));
     let mut beat = Beat::new(Arc::clone(&instance));
     let mut stop = shutdown.clone();
     let listening = crate::listen::serve(Arc::clone(&instance), shutdown);

@@ -26,6 +26,7 @@ pub mod rehearse;
 pub mod report;
 pub mod request;
 mod seal;
+pub mod serving;
 mod steady;
 pub mod survey;
 pub mod time;

@@ -76,6 +76,8 @@ pub struct World {
     revision: AtomicU64,
     pub timing: Timing,
     pub watchdog: Option<PathBuf>,
+    /// Where an agent of its own process is monitored.
+    pub monitoring: Option<SocketAddr>,
     /// Further settings of PostgreSQL.
     pub settings: Vec<(&'static str, &'static str)>,
 }
@@ -108,6 +110,7 @@ impl World {
             revision: AtomicU64::new(1),
             timing: Timing { heartbeat: Duration::from_millis(200), ..Timing::default() },
             watchdog: None,
+            monitoring: None,
             settings: Vec::new(),
         }
     }
@@ -162,6 +165,7 @@ impl World {
             tls,
             voters: vec![free_port()],
             watchdog: self.watchdog.clone(),
+            monitoring: self.monitoring.map(|listen| wire::monitoring::Settings { listen }),
         }
     }
 
