@@ -40,7 +40,19 @@ impl Tally {
             ResponseCode::NotImp => 5,
             // The same number as BADSIG, which is of another kind of message.
             ResponseCode::BADVERS | ResponseCode::BADSIG => 6,
-            _ => 7,
+            ResponseCode::YXDomain
+            | ResponseCode::YXRRSet
+            | ResponseCode::NXRRSet
+            | ResponseCode::NotAuth
+            | ResponseCode::NotZone
+            | ResponseCode::BADKEY
+            | ResponseCode::BADTIME
+            | ResponseCode::BADMODE
+            | ResponseCode::BADNAME
+            | ResponseCode::BADALG
+            | ResponseCode::BADTRUNC
+            | ResponseCode::BADCOOKIE
+            | ResponseCode::Unknown(_) => 7,
         };
         if let Some(count) = self.answers.get(transport).and_then(|counts| counts.get(result)) {
             count.fetch_add(1, Ordering::Relaxed);

@@ -96,14 +96,17 @@ impl Serving {
             (Serves::Primary, Wanted::Primary | Wanted::ReadOnly(_)) => Ok(()),
             (Serves::Primary, Wanted::Replica(_)) => Err("it is the primary".to_string()),
             (Serves::Replica, Wanted::Primary) => Err("it is a replica".to_string()),
-            (Serves::Replica, Wanted::Replica(None) | Wanted::ReadOnly(None)) => Ok(()),
-            (Serves::Replica, Wanted::Replica(Some(most)) | Wanted::ReadOnly(Some(most))) => {
-                match self.lag_bytes {
-                    Some(lag) if lag <= most => Ok(()),
-                    Some(lag) => Err(format!("it is {lag} bytes behind, more than {most}")),
-                    None => Err("how far it is behind is not known".to_string()),
-                }
-            }
+            (Serves::Replica, Wanted::Replica(most) | Wanted::ReadOnly(most)) => self.near(most),
+        }
+    }
+
+    /// Whether it is at most so many bytes behind.
+    fn near(&self, most: Option<u64>) -> Result<(), String> {
+        match (self.lag_bytes, most) {
+            (_, None) => Ok(()),
+            (Some(lag), Some(most)) if lag <= most => Ok(()),
+            (Some(lag), Some(most)) => Err(format!("it is {lag} bytes behind, more than {most}")),
+            (None, Some(_)) => Err("how far it is behind is not known".to_string()),
         }
     }
 }

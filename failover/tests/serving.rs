@@ -118,7 +118,7 @@ fn i03_nobody_is_sent_to_a_primary_whose_lease_has_ended() {
     let fence_after = primary().assignment.unwrap().timing.fence_after;
     let at = |age: Duration| primary().with(|case| case.local.leased = Some(NOW.before(age)));
     let instant = Duration::from_micros(1);
-    assert_eq!(at(fence_after - instant).serving().serves, Serves::Primary);
+    assert_eq!(at(fence_after.saturating_sub(instant)).serving().serves, Serves::Primary);
     at(fence_after).serves_nobody("being fenced");
     at(fence_after * 10).serves_nobody("being fenced");
     primary().with(|case| case.local.leased = None).serves_nobody("being fenced");
@@ -185,7 +185,7 @@ fn nobody_is_sent_to_a_primary_that_does_not_run_as_one() {
 fn i37_what_does_not_answer_is_not_called_well() {
     let silent = |base: Case, silent| base.with(|case| case.seen.silent = silent);
     for (base, serves) in [(primary(), Serves::Primary), (standby(), Serves::Replica)] {
-        let nearly = MUTE_AFTER - Duration::from_micros(1);
+        let nearly = MUTE_AFTER.saturating_sub(Duration::from_micros(1));
         assert_eq!(silent(base.clone(), nearly).serving().serves, serves);
         silent(base, MUTE_AFTER).serves_nobody("has not answered for 3 s");
     }
@@ -265,16 +265,17 @@ fn i03_whoever_is_called_primary_holds_a_lease_in_every_state() {
     let (mut asked, mut primaries) = (0, 0);
     for server in &servers {
         for role in &roles {
-            for bits in 0..1_u64 << 7 {
+            for bits in 0..1_u32 << 7 {
                 let bit = |number: u32| bits >> number & 1;
+                let epoch = |number| Epoch(u64::from(number));
                 let case = primary().assigned(role.clone()).with(|case| {
                     case.local.server = server.clone();
-                    case.local.pledge.granted = Epoch(bit(0) + bit(1));
-                    case.local.pledge.sealed = Epoch(bit(2));
+                    case.local.pledge.granted = epoch(bit(0) + bit(1));
+                    case.local.pledge.sealed = epoch(bit(2));
                     case.local.proven = (bit(3) == 1).then_some(Epoch(1));
                     case.local.serves = bit(4) == 1;
                     case.local.leased = (bit(5) == 1).then_some(NOW.before(SECOND));
-                    case.local.committed = Some(NOW.before(SECOND * (1 + 9 * bit(6) as u32)));
+                    case.local.committed = Some(NOW.before(SECOND * (1 + 9 * bit(6))));
                 });
                 asked += 1;
                 if case.serving().serves != Serves::Primary {
