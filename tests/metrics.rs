@@ -200,11 +200,12 @@ fn every_alert_is_tried() {
 fn prometheus_accepts_the_rules_and_they_fire_as_they_should() {
     let tool = std::env::var_os("PROMTOOL").unwrap_or_else(|| "promtool".into());
     // What the dashboard asks is written down as rules, so that it is read as well.
-    let mut asked = String::from("groups:\n- name: asked\n  rules:\n");
-    for (number, query) in dashboard_queries().iter().enumerate() {
+    let rule = |(number, query): (usize, String)| {
         let query = serde_json::to_string(&query.replace("$service", ".*")).expect("a text");
-        asked.push_str(&format!("  - {{record: asked_{number}, expr: {query}}}\n"));
-    }
+        format!("  - {{record: asked_{number}, expr: {query}}}\n")
+    };
+    let asked: Vec<String> = dashboard_queries().into_iter().enumerate().map(rule).collect();
+    let asked = format!("groups:\n- name: asked\n  rules:\n{}", asked.concat());
     let folder = tempfile::tempdir().expect("a folder");
     let of_dashboard = folder.path().join("asked.yml");
     fs::write(&of_dashboard, asked).expect("it can be written");

@@ -19,6 +19,7 @@ pub mod enforce;
 pub mod follow;
 pub mod guard;
 pub mod history;
+pub mod hooks;
 pub mod identity;
 pub mod instance;
 pub mod kept;

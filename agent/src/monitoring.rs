@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use failover::hook::Level;
 use failover::report::Severity;
 use failover::serving::{Seen, Serves, Serving, Wanted, serving};
 use failover::{Assignment, Local, Moment, Role, Timestamp, lease};
@@ -127,6 +128,13 @@ pub struct Monitored {
 pub fn ready(instance: &Instance) -> Result<(), String> {
     let serving = Standing::of(instance).serving();
     if serving.serves == Serves::Nobody { Err(serving.why_not) } else { Ok(()) }
+}
+
+/// What is served now, and in which epoch.
+pub fn level(instance: &Instance) -> Level {
+    let standing = Standing::of(instance);
+    let epoch = standing.assignment.as_ref().map(|known| known.epoch).unwrap_or_default();
+    Level { serves: standing.serving().serves, epoch }
 }
 
 /// All that an answer rests on, of one instant.

@@ -14,6 +14,7 @@ mod doubt;
 pub mod event;
 pub mod fitness;
 pub mod hang;
+pub mod hook;
 pub mod ids;
 pub mod lease;
 pub mod lost;

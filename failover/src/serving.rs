@@ -15,6 +15,7 @@ use crate::time::Moment;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::time::Duration;
+use serde::Deserialize;
 
 /// After so long without an answer nobody is told any more what the last one was.
 pub const MUTE_AFTER: Duration = Duration::from_secs(3);
@@ -38,7 +39,8 @@ pub struct Behind {
 }
 
 /// What an instance serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Serves {
     /// Reads and writes.
     Primary,

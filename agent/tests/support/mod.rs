@@ -78,6 +78,8 @@ pub struct World {
     pub watchdog: Option<PathBuf>,
     /// Where an agent of its own process is monitored.
     pub monitoring: Option<SocketAddr>,
+    /// Programs beside every instance.
+    pub hooks: Vec<agent::hooks::Hook>,
     /// Further settings of PostgreSQL.
     pub settings: Vec<(&'static str, &'static str)>,
 }
@@ -111,6 +113,7 @@ impl World {
             timing: Timing { heartbeat: Duration::from_millis(200), ..Timing::default() },
             watchdog: None,
             monitoring: None,
+            hooks: Vec::new(),
             settings: Vec::new(),
         }
     }
@@ -166,6 +169,7 @@ impl World {
             voters: vec![free_port()],
             watchdog: self.watchdog.clone(),
             monitoring: self.monitoring.map(|listen| wire::monitoring::Settings { listen }),
+            hooks: self.hooks.clone(),
         }
     }
 
