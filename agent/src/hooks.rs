@@ -16,6 +16,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -51,6 +53,24 @@ pub struct Hook {
     /// How long it may take; then it is killed, with all that it started and did not detach.
     #[serde(default = "half_a_minute", with = "wire::config::duration")]
     pub timeout: Duration,
+}
+
+impl Hook {
+    /// Whether its program is there and can be run, by somebody at least.
+    ///
+    /// # Errors
+    /// Which is not, and why.
+    pub fn find(&self) -> io::Result<()> {
+        let of = |reason: &str| {
+            let text = format!("hook `{}`: {}: {reason}", self.name, self.program.display());
+            io::Error::other(text)
+        };
+        let found = std::fs::metadata(&self.program).map_err(|error| of(&error.to_string()))?;
+        if found.is_file() && found.permissions().mode() & 0o111 != 0 {
+            return Ok(());
+        }
+        Err(of("is no program: `chmod +x` it, or name another"))
+    }
 }
 
 fn half_a_minute() -> Duration {
@@ -241,6 +261,12 @@ mod tests {
         let read = hook(good);
         assert_eq!(read.on, BTreeSet::from([Serves::Primary, Serves::Nobody]));
         assert_eq!(read.timeout, Duration::from_secs(30));
+        assert!(read.find().is_ok());
+        for (program, what) in [("/bin", "no program"), ("/nowhere/at/all", "No such file")] {
+            let wrong = Hook { program: program.into(), ..read.clone() };
+            let error = wrong.find().unwrap_err().to_string();
+            assert!(error.contains("hook `address`") && error.contains(what), "{error}");
+        }
         assert_eq!(check(std::slice::from_ref(&read)), Ok(()));
         assert!(check(&[read.clone(), read]).unwrap_err().contains("belongs to one hook"));
         for (change, what) in [

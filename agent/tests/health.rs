@@ -17,6 +17,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use wire::clock::now;
+use wire::http::{Client, HttpError};
+use wire::role::Kind;
+
+const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// The monitoring port of a site, served until the sender goes.
 async fn port(site: &Site) -> (SocketAddr, watch::Sender<bool>) {
@@ -26,6 +30,27 @@ async fn port(site: &Site) -> (SocketAddr, watch::Sender<bool>) {
     let router = Monitored::new(&site.instance).unwrap().router();
     tokio::spawn(wire::monitoring::accept(listener, router, stopping));
     (address, stop)
+}
+
+/// An operator with a certificate, at the agent's own port.
+fn operator(world: &World, site: &Site) -> Client {
+    let (stop, stopping) = watch::channel(false);
+    let instance = std::sync::Arc::clone(&site.instance);
+    tokio::spawn(async move {
+        let served = agent::listen::serve(instance, stopping).await;
+        drop(stop);
+        served
+    });
+    let folder = world.folder.path().join("alice");
+    std::fs::create_dir_all(&folder).unwrap();
+    let leaf = wire::ca::Leaf {
+        common_name: "alice".into(),
+        uri: "baton://test/operator/alice".into(),
+        addresses: Vec::new(),
+        names: Vec::new(),
+    };
+    let identity = wire::tls::Identity::load(&world.issue(&folder, &leaf)).unwrap();
+    Client::new(&identity, Kind::Agent, site.instance.config.listen).unwrap()
 }
 
 async fn ask(address: SocketAddr, path: &str) -> Option<(u16, String)> {
@@ -69,6 +94,10 @@ fn i13_nobody_is_sent_to_an_instance_before_it_admits_clients() {
         wait_for("a pulse", || a.instance.state().committed.is_some()).await;
         refused(of_a, "/primary", "admits no clients").await;
         refused(of_b, "/replica", "admits no clients").await;
+        let operator = operator(&world, &a);
+        let told = operator.get::<Value>("/readyz", SOON).await.unwrap_err();
+        assert!(matches!(told, HttpError::Status { code: 503, .. }), "{told}");
+        assert!(told.to_string().contains("admits no clients"), "{told}");
         a.act(Action::Admit).await;
         b.act(Action::Admit).await;
         wait_for("both admit", || {
@@ -80,6 +109,8 @@ fn i13_nobody_is_sent_to_an_instance_before_it_admits_clients() {
         assert_eq!(self::status(of_a, "/primary").await, 200);
         assert_eq!(self::status(of_a, "/read-only").await, 200);
         assert_eq!(self::status(of_a, "/readyz").await, 200);
+        let told = operator.get::<Value>("/readyz", SOON).await.unwrap_err();
+        assert!(matches!(told, HttpError::Body(_)), "`ok`, and no JSON: {told}");
         refused(of_a, "/replica", "it is the primary").await;
         assert_eq!(self::status(of_b, "/replica").await, 200);
         assert_eq!(self::status(of_b, "/read-only").await, 200);
@@ -160,6 +191,9 @@ fn i03_from_the_end_of_its_lease_on_nobody_is_sent_to_a_primary() {
         assert_eq!(status, 503, "{body}");
         a.act(Action::Fence { reason: "test".into() }).await;
         refused(of_a, "/primary", "fenced").await;
+        let (_, told) = ask(of_a, "/metrics").await.unwrap();
+        assert!(told.contains("\nbaton_agent_fences_total 1\n"), "{told}");
+        assert!(told.contains("\nbaton_agent_serves{as=\"nobody\"} 1.0\n"), "{told}");
     });
 }
 
