@@ -1,5 +1,6 @@
 //! `agent.toml`.
 
+use crate::hooks::{self, Hook};
 use crate::settings;
 use failover::{InstanceId, ServiceId, SiteId};
 use serde::Deserialize;
@@ -36,6 +37,12 @@ pub struct Config {
     /// this key none is touched; what it is set to resets the machine.
     #[serde(default)]
     pub watchdog: Option<PathBuf>,
+    /// Where health and metrics are told; nowhere without this table.
+    #[serde(default)]
+    pub monitoring: Option<wire::monitoring::Settings>,
+    /// Programs to run when this instance begins to serve something else.
+    #[serde(default, rename = "hook")]
+    pub hooks: Vec<Hook>,
 }
 
 /// The `[postgres]` table.
@@ -102,6 +109,9 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     if config.voters.is_empty() {
         let reason = "names no voter: list their literal addresses, as in [\"192.0.2.10:7400\"]";
         return Err(at(path, &text, "voters", "voters", reason));
+    }
+    if let Err(reason) = hooks::check(&config.hooks) {
+        return Err(at(path, &text, "hook", "[[hook]]", &reason));
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
     config.data = folder.join(&config.data);

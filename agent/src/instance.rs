@@ -11,6 +11,7 @@ use crate::postgres::{PostgresError, Programs};
 use crate::probe::Probe;
 use crate::sql::{Access, Connection, SqlError};
 use crate::state::{Speaker, State};
+use crate::tally::Tally;
 use failover::comply::Local;
 use failover::report::{Down, Report};
 use failover::topology::Timing;
@@ -71,6 +72,8 @@ pub struct Instance {
     pub speak: Notify,
     /// What is measured at leisure should be measured now.
     pub measure: Notify,
+    /// What is counted for whoever monitors.
+    pub tally: Tally,
     state: Mutex<State>,
     guard: Mutex<Option<Guard>>,
     guard_program: PathBuf,
@@ -120,6 +123,7 @@ impl Instance {
             stream: Notify::new(),
             speak: Notify::new(),
             measure: Notify::new(),
+            tally: Tally::default(),
             state: Mutex::new(state),
             guard: Mutex::new(None),
             guard_program,
@@ -309,6 +313,7 @@ impl Instance {
         }
         let down = Self::judge(&self.layout, exited, state.stopping);
         tracing::warn!(?exited, ?down, "PostgreSQL ended");
+        self.tally.ended(&down);
         // Whoever starts it again, it admits nobody (I-13, F-12).
         if let Err(error) = crate::admission::close(&self.layout) {
             tracing::error!(%error, "clients cannot be shut out");
@@ -344,6 +349,7 @@ impl Instance {
     pub fn note_fenced(&self) {
         let mut state = self.state();
         if state.pid.is_some() {
+            self.tally.ended(&Down::Fenced);
             state.end_life(Down::Fenced, now());
         }
         drop(state);

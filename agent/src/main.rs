@@ -129,6 +129,9 @@ fn check(config: &Config) -> anyhow::Result<()> {
         config.tls.certificate.display(),
         config.instance
     );
+    for hook in &config.hooks {
+        hook.find()?;
+    }
     println!("configuration of {} is in order; PostgreSQL {}", config.instance, programs.version);
     Ok(())
 }

@@ -21,7 +21,8 @@ select pg_is_in_recovery(),
        (select wait_event from pg_stat_activity where backend_type = 'startup'),
        current_setting('fsync') || current_setting('full_page_writes'),
        exists (select from pg_stat_get_activity($1) a
-                where $1 > 0 and a.wait_event_type in ('IO', 'LWLock'))
+                where $1 > 0 and a.wait_event_type in ('IO', 'LWLock')),
+       r.latest_end_lsn::text
   from (select 1) one left join pg_stat_wal_receiver r on true";
 
 const STREAMS: &str = "
@@ -73,6 +74,8 @@ pub struct ReceiverFacts {
     pub stamp: f64,
     /// How long ago that was, by the same clock.
     pub age: Duration,
+    /// The end of the upstream's log, as it said then.
+    pub upstream_end: Option<Lsn>,
 }
 
 /// A row of `pg_stat_replication`.
@@ -153,6 +156,7 @@ fn read(row: &Row) -> Result<Facts, SqlError> {
             timeline: timeline(7)?,
             stamp: stamp.unwrap_or(0.0),
             age: Duration::try_from_secs_f64(age.unwrap_or(0.0)).unwrap_or_default(),
+            upstream_end: lsn(14)?,
         }),
         None => None,
     };

@@ -7,8 +7,9 @@
 //! things were before it.
 
 use crate::instance::Instance;
+use crate::monitoring::Monitored;
 use crate::perform::{guard_lease, is_long, perform};
-use crate::{knock, senses, voters};
+use crate::{hooks, knock, senses, voters};
 use failover::comply::{Action, Local};
 use failover::report::{Server, Severity};
 use failover::{Moment, comply, lease};
@@ -36,6 +37,11 @@ pub async fn run(
         tasks.spawn(voters::poll(Arc::clone(&instance), Arc::clone(&voters), offset));
     }
     tasks.spawn(knock::watch(Arc::clone(&instance)));
+    if !instance.config.hooks.is_empty() {
+        tasks.spawn(hooks::run(Arc::clone(&instance)));
+    }
+    let router = Monitored::new(&instance)?.router();
+    tokio::spawn(wire::monitoring::serve(instance.config.monitoring, router, shutdown.clone()));
     let mut beat = Beat::new(Arc::clone(&instance));
     let mut stop = shutdown.clone();
     let listening = crate::listen::serve(Arc::clone(&instance), shutdown);

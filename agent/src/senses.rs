@@ -103,6 +103,7 @@ async fn hear_missed(instance: &Arc<Instance>, line: &Line) {
 async fn hear_line(instance: &Arc<Instance>, line: Line) {
     match line {
         Line::WaitCancelled => {
+            instance.tally.wait_cancelled();
             doubt(instance, "a wait for synchronous replication was cancelled");
         }
         Line::Gap => doubt(instance, "lines of PostgreSQL's log may be missing"),
@@ -236,11 +237,13 @@ async fn probe(instance: Arc<Instance>) {
             Ok(running) => {
                 failures = 0;
                 if running {
+                    instance.tally.probed(now().since(began));
                     after_look(&instance).await;
                 }
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
+                instance.tally.probe_failed();
                 instance.state().note_silence(began, now());
                 tracing::debug!(%error, "PostgreSQL does not answer");
                 if failures > 100 && instance.state().facts.is_some() {

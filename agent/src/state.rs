@@ -14,14 +14,14 @@ use failover::fitness::has_no_room;
 use failover::hang::{Hang, Look};
 use failover::position::{Position, reaches};
 use failover::report::{Down, Knock, Note, Proof, Receiver, Report, Server, Severity, Stream};
+use failover::serving::MUTE_AFTER;
 use failover::{
     Assignment, Epoch, Generation, InstanceId, Lsn, Moment, Revision, ServiceId, SystemIdentifier,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// After so long without an answer nobody is told any more what the last one was.
-const MUTE_AFTER: Duration = Duration::from_secs(3);
+mod seen;
 
 /// Everything known, none of it on disk.
 #[derive(Debug)]

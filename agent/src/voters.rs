@@ -168,6 +168,7 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
     report.echo = *voters.echo.lock().unwrap_or_else(PoisonError::into_inner);
     report.sequence = voters.sequence.fetch_add(1, Ordering::SeqCst);
     let order = voters.order(begun);
+    let mut answered = false;
     voters.reports().push(begun);
     for index in order {
         let Some(client) = voters.at(index) else { break };
@@ -182,6 +183,7 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
                     instance.speak.notify_one();
                 }
                 take(instance, answer, sent);
+                answered = true;
                 break;
             }
             Err(error) => {
@@ -190,6 +192,11 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
                 voters.rotate(index);
             }
         }
+    }
+    if answered {
+        instance.tally.report_answered();
+    } else {
+        instance.tally.report_unanswered();
     }
     let mut reports = voters.reports();
     if let Some(place) = reports.iter().position(|since| *since == begun) {

@@ -62,6 +62,7 @@ fn i12_many_cancelled_waits_are_covered_by_one_doubt() {
         })
         .await;
         assert_eq!(a.sql("select count(*) from t").await.as_deref(), Some("5"));
+        assert!(a.instance.tally.waits_cancelled() >= 4, "whoever monitors sees them, too");
     });
 }
 

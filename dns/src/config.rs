@@ -32,6 +32,9 @@ pub struct Config {
     pub origin: Option<String>,
     /// The certificate.
     pub tls: Files,
+    /// Where health and metrics are told; nowhere without this table.
+    #[serde(default)]
+    pub monitoring: Option<wire::monitoring::Settings>,
 }
 
 /// More than any cluster has.

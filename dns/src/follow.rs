@@ -5,6 +5,7 @@
 use crate::accept::Verdict;
 use crate::current::{Current, OfferError};
 use crate::keep::keep;
+use crate::tally::Tally;
 use failover::ids::NameServerId;
 use failover::zone::Zone;
 use std::sync::Arc;
@@ -20,11 +21,17 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// How soon after an answer that brought nothing: it should have been held back.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Follows all `voters` as name server `name`. Never ends by itself.
-pub async fn follow(name: NameServerId, voters: Vec<Client>, current: Arc<Current>) {
+/// Follows all `voters` as name server `name`, and counts how that goes. Never ends by itself.
+pub async fn follow(
+    name: NameServerId,
+    voters: Vec<Client>,
+    (current, tally): (Arc<Current>, Arc<Tally>),
+) {
     let mut tasks = JoinSet::new();
     for voter in voters {
-        let follower = Follower { name: name.clone(), voter, current: Arc::clone(&current) };
+        tally.follows(voter.address(), false);
+        let (current, tally) = (Arc::clone(&current), Arc::clone(&tally));
+        let follower = Follower { name: name.clone(), voter, current, tally };
         tasks.spawn(keep("following a voter", move || follower.clone().run()));
     }
     while tasks.join_next().await.is_some() {}
@@ -35,6 +42,7 @@ struct Follower {
     name: NameServerId,
     voter: Client,
     current: Arc<Current>,
+    tally: Arc<Tally>,
 }
 
 /// How a voter stands; only changes are logged.
@@ -53,9 +61,11 @@ impl Follower {
             let wait = match self.ask().await {
                 Ok(zone) => {
                     retry = RETRY.0;
+                    self.tally.follows(self.voter.address(), true);
                     self.offer(zone, &mut standing).await
                 }
                 Err(error) => {
+                    self.tally.follows(self.voter.address(), false);
                     self.tell(&mut standing, Standing::Trouble(error.to_string()));
                     let wait = retry;
                     retry = (retry * 2).min(RETRY.1);
@@ -81,15 +91,18 @@ impl Follower {
         let version = zone.version;
         match self.current.offer(zone).await {
             Ok(Verdict::Newer) => {
+                self.tally.confirmed();
                 tracing::info!(version, voter = %self.voter.address(), "serves a newer zone");
                 self.tell(standing, Standing::Good);
                 None
             }
             Ok(Verdict::Same) => {
+                self.tally.confirmed();
                 self.tell(standing, Standing::Good);
                 Some(PAUSE)
             }
             Err(error) => {
+                self.tally.refused();
                 let lasting = matches!(error, OfferError::Store(_));
                 self.tell(standing, Standing::Trouble(error.to_string()));
                 // A full disk is looked at again soon; a zone that is refused will be refused.

@@ -18,16 +18,20 @@ pub mod config;
 pub mod current;
 pub mod follow;
 pub mod keep;
+pub mod monitoring;
 pub mod respond;
 pub mod serve;
 pub mod store;
+pub mod tally;
 pub mod transfer;
 
 use crate::config::Config;
 use crate::current::Current;
+use crate::monitoring::Monitored;
 use crate::respond::Responder;
 use crate::serve::{Limits, Sockets};
 use crate::store::Store;
+use crate::tally::Tally;
 use anyhow::Context;
 use failover::ids::NameServerId;
 use std::net::SocketAddr;
@@ -41,6 +45,7 @@ use wire::tls::Identity;
 #[derive(Debug)]
 pub struct NameServer {
     current: Arc<Current>,
+    tally: Arc<Tally>,
     sockets: Vec<Sockets>,
     limits: Limits,
 }
@@ -62,7 +67,8 @@ impl NameServer {
             Ok(false) => tracing::info!("no zone on disk; answers SERVFAIL until a voter has one"),
             Err(error) => tracing::error!(%error, "the zone on disk is not served"),
         }
-        Ok(Self { current: Arc::new(current), sockets, limits: Limits::default() })
+        let (current, tally) = (Arc::new(current), Arc::default());
+        Ok(Self { current, tally, sockets, limits: Limits::default() })
     }
 
     /// The same with other limits.
@@ -81,6 +87,11 @@ impl NameServer {
         &self.current
     }
 
+    /// What it counts.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
     /// Answers, follows `voters` as `name` and tells secondaries, until `shutdown` turns true.
     pub async fn run(
         self,
@@ -89,11 +100,12 @@ impl NameServer {
         mut shutdown: watch::Receiver<bool>,
     ) {
         let listen = self.addresses();
-        let responder = Arc::new(Responder::new(Arc::clone(&self.current)));
+        let tally = Arc::clone(&self.tally);
+        let responder = Arc::new(Responder::counting(Arc::clone(&self.current), tally));
         let work = async {
             tokio::join!(
                 serve::serve(self.sockets, responder, self.limits),
-                follow::follow(name, voters, Arc::clone(&self.current)),
+                follow::follow(name, voters, (Arc::clone(&self.current), Arc::clone(&self.tally))),
                 transfer::announce(Arc::clone(&self.current), listen),
             )
         };
@@ -118,7 +130,14 @@ pub async fn run(
     let server = NameServer::open(&config.listen, Current::new(store, origin.as_ref())).await?;
     let clients = config.voters.iter().map(|voter| Client::new(&identity, Kind::Voter, *voter));
     let clients = clients.collect::<Result<Vec<_>, _>>()?;
-    let Config { name, listen, voters, .. } = config;
+    let Config { name, listen, voters, monitoring, .. } = config;
+    let monitored = Arc::new(Monitored {
+        current: Arc::clone(server.current()),
+        tally: Arc::clone(server.tally()),
+        certificate_ends: identity.not_after(),
+    });
+    let router = wire::monitoring::router(monitored);
+    tokio::spawn(wire::monitoring::serve(monitoring, router, shutdown.clone()));
     tracing::info!(%name, ?listen, ?voters, "answers");
     server.run(name, clients, shutdown).await;
     Ok(())

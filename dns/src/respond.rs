@@ -3,6 +3,7 @@
 
 use crate::answer::{Answer, Question, answer};
 use crate::current::Current;
+use crate::tally::Tally;
 use crate::transfer;
 use hickory_proto::op::{Edns, Header, HeaderCounts, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::{Record, RecordType};
@@ -63,22 +64,26 @@ fn error([high, low, flags, ..]: [u8; HEADER], code: ResponseCode) -> [u8; HEADE
 #[derive(Debug)]
 pub struct Responder {
     current: Arc<Current>,
+    tally: Arc<Tally>,
 }
 
 impl Responder {
     /// A responder for what `current` serves.
     pub fn new(current: Arc<Current>) -> Self {
-        Self { current }
+        Self::counting(current, Arc::default())
     }
-}
 
-#[async_trait::async_trait]
-impl RequestHandler for Responder {
-    async fn handle_request<R: ResponseHandler, T: Time>(
-        &self,
-        request: &Request,
-        reply: R,
-    ) -> ResponseInfo {
+    /// The same; every answer is counted in `tally`.
+    pub fn counting(current: Arc<Current>, tally: Arc<Tally>) -> Self {
+        Self { current, tally }
+    }
+
+    /// What it counts.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    async fn respond<R: ResponseHandler>(&self, request: &Request, reply: R) -> ResponseInfo {
         let envelope = Envelope::of(request);
         let Ok(info) = request.request_info() else {
             return envelope.send(&Answer::of(ResponseCode::FormErr), reply).await;
@@ -102,6 +107,19 @@ impl RequestHandler for Responder {
             turn: info.metadata.id,
         };
         envelope.send(&answer(&served, &question), reply).await
+    }
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for Responder {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        reply: R,
+    ) -> ResponseInfo {
+        let info = self.respond(request, reply).await;
+        self.tally.answered(request.protocol(), info.response_code);
+        info
     }
 }
 

@@ -114,7 +114,10 @@ async fn datagrams(socket: Arc<UdpSocket>, responder: Arc<Responder>) {
         let datagram = Datagram { socket: Arc::clone(&socket), to: from };
         match sight(message, from, Protocol::Udp) {
             Sighted::Nothing => {}
-            Sighted::Error(header) => datagram.send(&header),
+            Sighted::Error(header) => {
+                responder.tally().refused_at_sight(Protocol::Udp, header);
+                datagram.send(&header);
+            }
             Sighted::Question(request) => {
                 responder.handle_request::<_, TokioTime>(&request, datagram).await;
             }
@@ -226,7 +229,10 @@ async fn converse(stream: TcpStream, from: SocketAddr, responder: Arc<Responder>
     while let Some(message) = next_message(&mut read, limits).await {
         match sight(message, from, Protocol::Tcp) {
             Sighted::Nothing => break,
-            Sighted::Error(header) => drop(stream.send(&header).await),
+            Sighted::Error(header) => {
+                responder.tally().refused_at_sight(Protocol::Tcp, header);
+                drop(stream.send(&header).await);
+            }
             Sighted::Question(request) => ask(&responder, &request, stream.clone()).await,
         }
         if stream.0.broken.load(Ordering::Relaxed) {

@@ -5,12 +5,16 @@
 
 mod support;
 
+use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use support::voters::{Cluster, Voter};
 use support::{parse, question, socket_to, until, zone};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -78,6 +82,74 @@ async fn it_serves_until_it_is_told_to_stop() {
         until("it answers", || answers(listen)).await;
         assert_eq!(ends(child, signal).await, Some(0));
     }
+}
+
+/// Status and body of a plain GET; `None`: nobody listens yet.
+async fn ask(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let asking = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    };
+    timeout(support::PATIENCE, asking).await.expect("in time")
+}
+
+#[tokio::test]
+async fn it_tells_its_health_and_what_it_counts() {
+    let cluster = Cluster::new();
+    let (listen, monitoring) = (free(), free());
+    let config = configure(&cluster, listen, free());
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}[monitoring]\nlisten = \"{monitoring}\"\n")).unwrap();
+    let start = || program().arg("--config").arg(&config).stderr(Stdio::null()).spawn().unwrap();
+    let child = start();
+    until("it is monitored", || async { ask(monitoring, "/livez").await.is_some() }).await;
+    let (status, reason) = ask(monitoring, "/readyz").await.unwrap();
+    assert_eq!(status, 503);
+    assert!(reason.starts_with("not ready: it has no zone yet"), "{reason}");
+    let (_, told) = ask(monitoring, "/metrics").await.unwrap();
+    assert!(told.contains("\nbaton_dns_zone_serial 0.0\n"), "{told}");
+    assert!(told.contains("\nbaton_dns_voter_followed{voter="), "{told}");
+    assert!(!told.contains("\nbaton_dns_zone_age_seconds "), "nobody confirmed one: {told}");
+    assert_eq!(ends(child, "-TERM").await, Some(0));
+
+    let voter = Voter::start(&cluster, "a", zone(7)).await;
+    let text = std::fs::read_to_string(configure(&cluster, listen, voter.address)).unwrap();
+    std::fs::write(&config, format!("{text}[monitoring]\nlisten = \"{monitoring}\"\n")).unwrap();
+    let child = start();
+    until("it answers", || answers(listen)).await;
+    assert_eq!(ask(monitoring, "/readyz").await, Some((200, "ready\n".into())));
+    let socket = socket_to(listen).await;
+    socket.send(&question("nobody", RecordType::A).to_vec().unwrap()).await.unwrap();
+    let answered = parse(&support::receive(&socket).await);
+    assert_eq!(answered.metadata.response_code, ResponseCode::NXDomain);
+    let mut inverse = question("clinic", RecordType::A).to_vec().unwrap();
+    inverse[2] = 0x08;
+    socket.send(&inverse).await.unwrap();
+    support::receive(&socket).await;
+    let (_, told) = ask(monitoring, "/metrics").await.unwrap();
+    let expected = [
+        "baton_dns_zone_serial 7.0",
+        "baton_dns_zones_refused_total 0",
+        "baton_dns_queries_total{transport=\"udp\",result=\"nxdomain\"} 1",
+        "baton_dns_queries_total{transport=\"udp\",result=\"notimp\"} 1",
+        "baton_dns_queries_total{transport=\"tcp\",result=\"noerror\"} 0",
+    ];
+    for line in expected.map(str::to_owned) {
+        assert!(told.lines().any(|found| found == line), "{line}\n{told}");
+    }
+    let followed = format!("baton_dns_voter_followed{{voter=\"{}\"}} 1.0", voter.address);
+    assert!(told.lines().any(|line| line == followed), "{followed}\n{told}");
+    let names = |line: &str| line.split([' ', '{']).next().unwrap_or_default().to_owned();
+    let told: BTreeSet<String> =
+        told.lines().filter(|line| !line.starts_with('#')).map(names).collect();
+    let table = dns::monitoring::METRICS.iter().map(|metric| metric.name.to_owned()).collect();
+    assert_eq!(told, table, "every metric of the table, and no other");
+    assert_eq!(ends(child, "-TERM").await, Some(0));
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ pub fn comply(assignment: Option<&Assignment>, local: &Local, now: Moment) -> Op
 /// An assignment of an epoch before the one it accepted is an echo, and so is one of an epoch
 /// before the one it swore off; and of an epoch that it swore off it never was the primary. A power
 /// cut can bring such an assignment back from disk (I-20).
-fn is_current(assignment: &Assignment, local: &Local) -> bool {
+pub(crate) fn is_current(assignment: &Assignment, local: &Local) -> bool {
     let sworn = local.pledge.sealed;
     let over = sworn > assignment.epoch
         || (sworn == assignment.epoch && matches!(assignment.role, Role::Primary { .. }));
@@ -173,7 +173,7 @@ fn is_current(assignment: &Assignment, local: &Local) -> bool {
 }
 
 /// A data directory of another cluster is never touched (I-18).
-fn is_foreign(assignment: &Assignment, local: &Local) -> bool {
+pub(crate) fn is_foreign(assignment: &Assignment, local: &Local) -> bool {
     matches!(
         (assignment.system_identifier, local.system_identifier),
         (Some(ours), Some(theirs)) if ours != theirs

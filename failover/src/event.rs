@@ -113,6 +113,8 @@ pub enum NoteKind {
     Question,
     /// Somebody was refused something.
     Refusal,
+    /// A program beside an instance was run, and what became of it.
+    Hook,
 }
 
 /// The part of a service's state that a decision rests on.

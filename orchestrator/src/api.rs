@@ -159,6 +159,7 @@ async fn report(State(routes): Shared, Extension(peer): Extension<Peer>, body: B
     role(&peer, Kind::Agent, None)?;
     let report: Report = read(&peer, &body)?;
     role(&peer, Kind::Agent, Some(report.instance.as_str()))?;
+    routes.hooks(&peer, &report);
     if let Some(receiver) = report.receiver.as_ref().filter(|receiver| !receiver.streaming) {
         // A broken stream: look for oneself, now.
         routes.look(&receiver.upstream);

@@ -38,6 +38,9 @@ pub struct Config {
     /// Raft's numbers.
     #[serde(default)]
     pub raft: Timing,
+    /// Where health and metrics are told; nowhere without this table.
+    #[serde(default)]
+    pub monitoring: Option<wire::monitoring::Settings>,
 }
 
 /// A voter of the initial group.

@@ -14,7 +14,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use failover::Moment;
 use failover::event::{Note, NoteKind};
-use failover::ids::ServiceId;
+use failover::hook::SUBJECT;
+use failover::ids::{InstanceId, ServiceId};
+use failover::report::Report;
 use tokio::sync::watch;
 use wire::clock;
 use wire::http::TurnedAway;
@@ -30,6 +32,8 @@ const ALIKE: Duration = Duration::from_mins(10);
 const AGAIN: Duration = Duration::from_hours(12);
 /// How many certificates are remembered.
 const CERTIFICATES: usize = 4_096;
+/// How many programs are told apart.
+const HOOKS: usize = 1_024;
 /// How often what was counted, or could not be told, is told.
 const TELL: Duration = Duration::from_secs(2);
 
@@ -42,6 +46,8 @@ pub struct Reason(pub String);
 pub struct Door {
     ledger: Mutex<Ledger>,
     seen: Mutex<BTreeMap<(String, String), Seen>>,
+    /// What the agents that report here last said of each program.
+    hooks: Mutex<BTreeMap<(InstanceId, String), String>>,
 }
 
 /// A certificate that was seen here.
@@ -54,7 +60,8 @@ struct Seen {
 
 impl Default for Door {
     fn default() -> Self {
-        Self { ledger: Mutex::new(Ledger::new(ALIKE)), seen: Mutex::new(BTreeMap::new()) }
+        let ledger = Mutex::new(Ledger::new(ALIKE));
+        Self { ledger, seen: Mutex::default(), hooks: Mutex::default() }
     }
 }
 
@@ -110,6 +117,24 @@ impl Routes {
         let text = format!("voter {} signs evidence with the key {}", self.name(), key.public());
         let by = format!("{} {}", Kind::Voter, self.name());
         self.put_on_record(&by, note(NoteKind::Key, None, text)).await;
+    }
+
+    /// Puts on record what became of the programs beside an instance, where that is news here.
+    pub fn hooks(self: &Arc<Self>, peer: &Peer, report: &Report) {
+        let mut known = held(&self.door.hooks);
+        for told in &report.notes {
+            let Some(name) = told.subject.strip_prefix(SUBJECT) else { continue };
+            let key = (report.instance.clone(), told.subject.clone());
+            let full = known.len() >= HOOKS && !known.contains_key(&key);
+            if full || known.get(&key) == Some(&told.text) {
+                continue;
+            }
+            known.insert(key, told.text.clone());
+            let text = format!("{name} beside {}: {}", report.instance, told.text);
+            let note = note(NoteKind::Hook, Some(report.service.clone()), text);
+            let (routes, by) = (Arc::clone(self), called(peer));
+            tokio::spawn(async move { routes.put_on_record(&by, note).await });
+        }
     }
 
     async fn tell_due(&self) {

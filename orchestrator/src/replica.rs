@@ -18,13 +18,14 @@ mod leading;
 mod members;
 mod notes;
 mod readiness;
+mod sight;
 
 use std::collections::BTreeMap;
 
 use failover::Moment;
 use failover::cluster::{Cluster, Voter};
 use failover::event::{Event, Stamp};
-use failover::ids::{ServiceId, VoterId};
+use failover::ids::VoterId;
 use raft::eraftpb;
 use raft::{RawNode, StateRole};
 
@@ -38,6 +39,7 @@ use leading::{Due, Lead};
 use members::Ranked;
 pub use readiness::Question as ReadinessQuestion;
 use readiness::Standing;
+pub use sight::{Kind as TransitionKind, Sight};
 
 /// The fewest ticks of an election's timeout; at the most it is twice this.
 pub const ELECTION_TICKS: u16 = 10;
@@ -196,12 +198,6 @@ impl Replica {
     /// Why this voter does not act any more.
     pub fn stopped(&self) -> Option<&str> {
         self.stopped.as_deref()
-    }
-
-    /// What the newest judgement of this leader found about a service; nothing where none leads.
-    pub fn findings(&self, service: &ServiceId) -> &[failover::Finding] {
-        let verdict = self.lead.as_ref().and_then(|lead| lead.verdicts.get(service));
-        verdict.map(|(_, verdict)| verdict.findings.as_slice()).unwrap_or_default()
     }
 
     /// Stops this voter for a reason that it cannot see itself, such as its disk.

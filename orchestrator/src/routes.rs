@@ -20,6 +20,7 @@ use wire::tls::Identity;
 use crate::door::Door;
 use crate::evidence::key::Key;
 use crate::message::Envelope;
+use crate::monitoring::Look;
 use crate::projection::{Projection, Standing};
 use crate::replica::{Query, Reply};
 
@@ -35,6 +36,8 @@ pub enum Inbound {
     Ask(Question, oneshot::Sender<Reply>),
     /// Something that a voter saw.
     Observed(Observation),
+    /// Somebody monitors.
+    Look(oneshot::Sender<Box<Look>>),
     /// The process ends.
     End,
 }

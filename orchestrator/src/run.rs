@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::evidence::key::Key;
 use crate::log::{Batch, Saved};
 use crate::message::Envelope;
+use crate::monitoring::{Look, Monitored};
 use crate::peers::Peers;
 use crate::projection::{Projection, Standing};
 use crate::replica::{
@@ -30,6 +31,7 @@ use crate::replica::{
 };
 use crate::routes::{Inbound, Question, Routes};
 use crate::storage::Store;
+use crate::tally::Tally;
 use crate::{api, observe, raft_log};
 
 const INBOX: usize = 4_096;
@@ -89,7 +91,11 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     let mut voter = tokio::spawn(turn.run(inputs));
     tokio::spawn(observe::knock(routes.clone(), config.site.clone(), looks));
     tokio::spawn(observe::ask_name_servers(routes.clone()));
-    let until = CertificateEnd(identity.not_after());
+    let certificate_ends = identity.not_after();
+    let monitored = Arc::new(Monitored { routes: routes.clone(), certificate_ends });
+    let monitored = wire::monitoring::router(monitored);
+    tokio::spawn(wire::monitoring::serve(config.monitoring, monitored, shutdown.clone()));
+    let until = CertificateEnd(certificate_ends);
     tokio::spawn(observe::tell_of_oneself(routes.clone(), config.id, until));
     let (id, name, listen) = (config.id, &config.name, config.listen);
     tracing::info!(voter = %id, name, %listen, "voter started");
@@ -135,6 +141,8 @@ struct Loop {
     look: mpsc::Sender<InstanceId>,
     /// When the disk is tried again after it failed.
     retry: Option<Moment>,
+    /// What is counted for whoever monitors.
+    tally: Tally,
 }
 
 impl Loop {
@@ -158,6 +166,7 @@ impl Loop {
             stands,
             look,
             retry: None,
+            tally: Tally::default(),
         })
     }
 
@@ -217,6 +226,11 @@ impl Loop {
                     }
                 }
             }
+            Inbound::Look(sender) => {
+                let look = Look { sight: self.replica.sight(), tally: self.tally.clone() };
+                let _asker_is_gone = sender.send(Box::new(look));
+                return;
+            }
             Inbound::End => return,
         };
         self.step(input, asker).await;
@@ -225,6 +239,7 @@ impl Loop {
     async fn step(&mut self, input: Input, asker: Option<Asker>) {
         let clocks = Clocks { now: clock::now(), wall: clock::wall() };
         let outputs = self.replica.step(input, clocks);
+        self.tally.note(self.config.id, &outputs);
         self.carry_out(outputs, asker).await;
         self.publish_standing();
     }

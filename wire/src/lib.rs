@@ -13,6 +13,7 @@ pub mod files;
 pub mod http;
 pub mod listen;
 pub mod log;
+pub mod monitoring;
 pub mod role;
 pub mod shutdown;
 pub mod tls;

@@ -76,6 +76,10 @@ pub struct World {
     revision: AtomicU64,
     pub timing: Timing,
     pub watchdog: Option<PathBuf>,
+    /// Where an agent of its own process is monitored.
+    pub monitoring: Option<SocketAddr>,
+    /// Programs beside every instance.
+    pub hooks: Vec<agent::hooks::Hook>,
     /// Further settings of PostgreSQL.
     pub settings: Vec<(&'static str, &'static str)>,
 }
@@ -108,6 +112,8 @@ impl World {
             revision: AtomicU64::new(1),
             timing: Timing { heartbeat: Duration::from_millis(200), ..Timing::default() },
             watchdog: None,
+            monitoring: None,
+            hooks: Vec::new(),
             settings: Vec::new(),
         }
     }
@@ -162,6 +168,8 @@ impl World {
             tls,
             voters: vec![free_port()],
             watchdog: self.watchdog.clone(),
+            monitoring: self.monitoring.map(|listen| wire::monitoring::Settings { listen }),
+            hooks: self.hooks.clone(),
         }
     }
 

@@ -23,12 +23,15 @@ impl Agent {
             .watchdog
             .as_ref()
             .map_or_else(String::new, |path| format!("watchdog = \"{}\"", path.display()));
+        let monitoring = config.monitoring.map_or_else(String::new, |monitoring| {
+            format!("[monitoring]\nlisten = \"{}\"\n", monitoring.listen)
+        });
         let text = format!(
             "cluster = \"test\"\nservice = \"clinic\"\ninstance = \"{name}\"\nsite = \"here\"\n\
              listen = \"{}\"\ndata = \"pgdata\"\nrun = \"run\"\nvoters = [\"{}\"]\n{}\n\
              [postgres]\nlisten = \"{}\"\n[postgres.settings]\nshared_buffers = \"16MB\"\n\
-             [tls]\nca = \"ca.crt\"\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n",
-            config.listen, voter.address, watchdog, config.postgres.listen
+             [tls]\nca = \"ca.crt\"\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n{}",
+            config.listen, voter.address, watchdog, config.postgres.listen, monitoring
         );
         std::fs::write(&file, text).unwrap();
         Self { child: Self::spawn(&file), file }

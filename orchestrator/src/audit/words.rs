@@ -47,6 +47,7 @@ pub fn kind(event: &Event) -> &'static str {
             NoteKind::Login => "login",
             NoteKind::Question => "question",
             NoteKind::Refusal => "refusal",
+            NoteKind::Hook => "hook",
         },
         Change::Topology { .. }
         | Change::VoterSet { .. }

@@ -22,6 +22,12 @@ use crate::plan;
 const HISTORY_LIMIT: usize = 2_000;
 
 impl Replica {
+    /// What the newest judgement of this leader found about a service; nothing where none leads.
+    pub fn findings(&self, service: &ServiceId) -> &[failover::Finding] {
+        let verdict = self.lead.as_ref().and_then(|lead| lead.verdicts.get(service));
+        verdict.map(|(_, verdict)| verdict.findings.as_slice()).unwrap_or_default()
+    }
+
     pub(super) fn look_up(&self, query: &Query) -> Reply {
         match query {
             Query::Status => Reply::found(&self.status()),
@@ -98,7 +104,7 @@ impl Replica {
         })
     }
 
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let now = self.clocks.now;
         Status {
             cluster: self.setup.cluster.clone(),

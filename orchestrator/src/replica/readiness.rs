@@ -24,6 +24,7 @@ pub(super) struct Standing {
 }
 
 /// What an answer is made of: a copy, because making it takes as long as many decisions do.
+#[derive(Debug)]
 pub struct Question {
     of: Option<String>,
     at: Timestamp,
@@ -61,12 +62,17 @@ impl Replica {
     /// What an answer about a site, a service or everything is made of; nothing where this voter
     /// does not lead: nobody else has the evidence.
     pub fn readiness(&self, of: Option<&str>) -> Option<Question> {
+        self.is_leader().then(|| self.cluster.clone()).and_then(|all| self.readiness_of(all, of))
+    }
+
+    /// The same about a copy of the state that lacks what readiness does not rest on.
+    pub(super) fn readiness_of(&self, cluster: Cluster, of: Option<&str>) -> Option<Question> {
         let lead = self.lead.as_ref()?;
         Some(Question {
             of: of.map(str::to_owned),
             at: self.clocks.wall,
             now: self.clocks.now,
-            cluster: self.cluster.clone(),
+            cluster,
             view: lead.view.clone(),
             voters: self.seats(),
             watch: self.readiness.watch.clone(),
@@ -106,6 +112,11 @@ impl Question {
         let verdicts = services.iter().flat_map(|service| &service.sites);
         let level = verdicts.map(|verdict| verdict.level).max().unwrap_or(Level::Unknown);
         Reply::found(&Readiness { revision: self.cluster.revision, at: self.at, level, services })
+    }
+
+    /// Every service, with its verdicts and checks.
+    pub fn everything(&self) -> Vec<failover::readiness::Readiness> {
+        readiness(&self.cluster, &self.view, &self.voters, &Scope::default(), self.now)
     }
 
     /// A service's name goes before a site's.

@@ -31,6 +31,8 @@ pub(crate) struct Group {
     pub(crate) folder: TempDir,
     authority: Authority,
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Where each is monitored.
+    pub(crate) monitoring: Vec<SocketAddr>,
     processes: Vec<Option<Child>>,
 }
 
@@ -57,8 +59,9 @@ impl Group {
     fn start_with(limit: Option<u64>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let authority = Authority::create("test").expect("an authority");
-        let addresses = (1..=3).map(|n| free_port(IpAddr::from([127, 0, n, 1]))).collect();
-        let mut group = Self { folder, authority, addresses, processes: Vec::new() };
+        let free = |n| free_port(IpAddr::from([127, 0, n, 1]));
+        let (addresses, monitoring) = ((1..=3).map(free).collect(), (1..=3).map(free).collect());
+        let mut group = Self { folder, authority, addresses, monitoring, processes: Vec::new() };
         for n in 0..3 {
             group.configure(n);
             let process = group.spawn(n, limit.filter(|_| n == 0));
@@ -109,8 +112,8 @@ impl Group {
             "cluster = \"test\"\nname = \"v{id}\"\nid = {id}\nsite = \"s{id}\"\n\
              listen = \"{}\"\ndata = \"data\"\n\
              [tls]\nca = \"ca.crt\"\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n\
-             [raft]\nelection_timeout = \"1s\"\n{voters}",
-            self.addresses[n]
+             [raft]\nelection_timeout = \"1s\"\n[monitoring]\nlisten = \"{}\"\n{voters}",
+            self.addresses[n], self.monitoring[n]
         );
         std::fs::write(home.join("orchestrator.toml"), text).expect("it can be written");
     }
@@ -139,7 +142,7 @@ impl Group {
             .expect("the binary was built")
     }
 
-    fn kill(&mut self, n: usize) {
+    pub(crate) fn kill(&mut self, n: usize) {
         if let Some(mut process) = self.processes[n].take() {
             process.kill().expect("it lives");
             process.wait().expect("it is ours");

@@ -7,6 +7,7 @@ mod garbage;
 mod http;
 mod leases;
 mod membership;
+mod monitoring;
 mod on_record;
 mod readiness;
 mod world;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use failover::report::Report;
+use failover::report::{Note, Report, Severity};
 use failover::{Answer, Request};
 use orchestrator::answers::{Accepted, AuditPage, Transitions};
 use orchestrator::audit;
@@ -96,6 +96,36 @@ async fn i34_whoever_comes_asks_and_is_refused_is_on_record() {
     assert!(place("login") < place("command"), "{all:#?}");
     // Another certificate may not read it.
     assert_eq!(code(get::<Value>(&agent, "/v1/audit").await), 403);
+}
+
+/// I-34: what became of a program beside an instance, once for each outcome.
+#[tokio::test]
+async fn i34_what_became_of_a_hook_is_on_record() {
+    let group = Group::start();
+    let operator = group.client(0, "operator", "alice");
+    let leader = group.elected(&operator).await;
+    declare(&group, &operator).await;
+    let agent = group.client((leader + 1) % 3, "agent", "s1-1");
+    let note = |subject: &str, text: &str| Note {
+        subject: subject.into(),
+        severity: Severity::Info,
+        text: text.into(),
+    };
+    let outcomes = ["attempt 1: it ended with status 1", "attempt 2: done"];
+    for (sequence, outcome) in (1..).zip([outcomes[0], outcomes[0], outcomes[1], outcomes[1]]) {
+        let notes = vec![note("hook-address", outcome), note("clone", "40 %")];
+        let report = Report { notes, ..absent(1, sequence) };
+        let _answer: Answer = agent.post("/v1/report", &report, SOON).await.expect("answered");
+    }
+    for outcome in outcomes {
+        let text = format!("address beside s1-1: {outcome}");
+        until_told(&operator, "hook", "agent s1-1", &text).await;
+    }
+    let all = told(&operator).await;
+    assert_eq!(all.iter().filter(|(kind, ..)| *kind == "hook").count(), 2, "{all:#?}");
+    let baton = Baton::of(&group);
+    let listed = out(&baton.run(&["audit", "list", "--kind", "hook"]));
+    assert!(listed.contains("address beside s1-1: attempt 2: done"), "{listed}");
 }
 
 struct Baton {

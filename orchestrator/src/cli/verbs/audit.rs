@@ -66,6 +66,8 @@ pub enum RecordKind {
     Question,
     /// Somebody was refused something
     Refusal,
+    /// A program beside an instance was run
+    Hook,
     /// A certificate was shown
     Login,
     /// A voter said with which key it signs evidence
@@ -81,6 +83,7 @@ impl RecordKind {
             Self::Command => "command",
             Self::Question => "question",
             Self::Refusal => "refusal",
+            Self::Hook => "hook",
             Self::Login => "login",
             Self::Key => "key",
         }
