@@ -181,6 +181,9 @@ pub struct Drill {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// What the calendar said against it, where whoever asked said that it does not matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub despite: Option<String>,
     /// The hash of the plan that it carries out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
@@ -250,6 +253,9 @@ pub enum DrillChange {
         /// The entry of the calendar that it is held for, and when that was due.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occasion: Option<(ScheduleId, Timestamp)>,
+        /// What the calendar says against it, where whoever asked said that it does not matter.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        despite: Option<String>,
     },
     /// Its stage is left for the next.
     StageDone {

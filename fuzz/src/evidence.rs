@@ -72,7 +72,8 @@ impl Leader {
 
     fn change(&mut self, change: Change, cause: String) {
         let before = self.cluster.clone();
-        let event = Event { stamp: Stamp::default(), by: "baton".into(), cause, change };
+        let event =
+            Event { stamp: Stamp::default(), by: "baton".into(), cause, plan: None, change };
         let text = serde_json::to_vec(&event).expect("an event is JSON");
         let event: Event = serde_json::from_slice(&text).expect("what is written is read");
         assert!(failover::apply(&mut self.cluster, &event), "decided for nothing: {event:?}");
@@ -302,5 +303,6 @@ fn local(draw: &mut Draw<'_>, epoch: Epoch, generation: Generation, now: Moment)
         started: ago(draw),
         down_since: ago(draw),
         informed: draw.yes(),
+        serves: draw.yes(),
     }
 }

@@ -51,7 +51,8 @@ pub(crate) fn begin(cluster: &Cluster, view: &View, wanted: &Wanted<'_>, now: Mo
         Ok(target) => {
             let (kind, service) = (wanted.kind, wanted.service.clone());
             let (dwell, occasion) = (wanted.dwell, None);
-            let change = DrillChange::Begun { kind, service, target, dwell, occasion };
+            let despite = view.closed.clone().filter(|_| kind.has_impact());
+            let change = DrillChange::Begun { kind, service, target, dwell, occasion, despite };
             let drill = enact::next(cluster);
             let change = Box::new(Change::Drill { drill, stage: None, change });
             Ruling::Granted { change, cause: wanted.reason.to_string() }

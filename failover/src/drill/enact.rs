@@ -81,7 +81,9 @@ fn begin(
     id: DrillId,
     change: &DrillChange,
 ) -> Option<String> {
-    let DrillChange::Begun { kind, service, target, dwell, occasion } = change else { return None };
+    let DrillChange::Begun { kind, service, target, dwell, occasion, despite } = change else {
+        return None;
+    };
     let free = cluster.drills.values().next_back().is_none_or(|last| !last.is_open());
     if !free || id != next(cluster) {
         return None;
@@ -97,6 +99,7 @@ fn begin(
         dwell: *dwell,
         by: event.by.clone(),
         reason: event.cause.clone(),
+        despite: despite.clone(),
         plan: event.plan.clone(),
         stage: Stage::Check,
         there: None,

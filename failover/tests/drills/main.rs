@@ -104,6 +104,7 @@ fn i36_protected_hours_are_kept_unless_somebody_says_so() {
         *despite_hours = true;
     }
     exercise.granted(&despite);
+    assert_eq!(exercise.drill().despite.as_deref(), Some("protected until 21:00"));
     let mut exercise = Exercise::well();
     exercise.world.now.view.closed = Some("protected until 21:00".into());
     exercise.granted(&asks(Kind::Readiness));

@@ -96,6 +96,9 @@ pub fn deviations_of(
             found.push(format!("it {}: {why}", other.told()));
         }
     }
+    if let Some(hours) = &drill.despite {
+        found.push(format!("it was held against the calendar: {hours}"));
+    }
     for verdict in drill.verdicts.iter().filter(|verdict| verdict.level != Level::Good) {
         let level = verdict.level.name();
         let why = verdict.findings.first().map_or("", |finding| finding.text.as_str());

@@ -173,8 +173,9 @@ fn agrees(record: &Record, event: &Event) -> bool {
 fn drill_agrees(drill: &Drill, event: &Event) -> bool {
     let Change::Drill { change, stage, .. } = &event.change else { return false };
     match change {
-        DrillChange::Begun { kind, service, dwell, target: _, occasion: _ } => {
+        DrillChange::Begun { kind, service, dwell, despite, target: _, occasion: _ } => {
             (*kind, service, *dwell) == (drill.kind, &drill.service, drill.dwell)
+                && *despite == drill.despite
                 && (&event.by, &event.cause) == (&drill.by, &drill.reason)
                 && event.plan == drill.plan
         }

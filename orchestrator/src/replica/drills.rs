@@ -4,7 +4,7 @@ mod calendar;
 
 use std::time::Duration;
 
-use failover::drill::{self, Drill, DrillVerdict, Kind, preconditions};
+use failover::drill::{self, Drill, DrillVerdict, Kind, Stage, preconditions};
 use failover::event::Change;
 use failover::ids::{DrillId, ServiceId};
 use failover::rehearse::{Hypothesis, Rehearsal};
@@ -16,8 +16,10 @@ use crate::plan;
 
 pub(super) use calendar::Following;
 
-/// How often the open drill is judged: some of it takes as long as many decisions do.
+/// How often the open drill is judged.
 const EVERY: Duration = Duration::from_millis(200);
+/// How often while it waits for what is not known: that takes as long as many decisions do.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// What a leader remembers of the open drill.
 #[derive(Default)]
@@ -35,10 +37,11 @@ impl Replica {
     pub(super) fn decide_drill(&mut self) -> bool {
         let Some(drill) = self.open_drill() else { return false };
         let (id, of) = (drill.id, drill.service.clone());
+        let every = if drill.stage == Stage::Check { CHECK_EVERY } else { EVERY };
         let Clocks { now, wall } = self.clocks;
         let voters = self.seats();
         let Some(lead) = &mut self.lead else { return false };
-        let lately = lead.drilling.judged.is_some_and(|at| now.since(at) < EVERY);
+        let lately = lead.drilling.judged.is_some_and(|at| now.since(at) < every);
         if lately || lead.has_proposed(&of, id) {
             return false;
         }

@@ -142,6 +142,9 @@ pub fn report(told: &DrillTold) -> String {
     let mut text = format!("Drill {}: {} of {}\n", drill.id, drill.kind.name(), drill.service);
     let _ = writeln!(text, "  why      {}", drill.reason);
     let _ = writeln!(text, "  by       {}", drill.by);
+    if let Some(hours) = &drill.despite {
+        let _ = writeln!(text, "  despite  {hours}");
+    }
     if let Some(plan) = &drill.plan {
         let _ = writeln!(text, "  plan     {plan}");
     }

@@ -75,6 +75,7 @@ fn drill_of(begun: &Event) -> Drill {
         dwell: std::time::Duration::from_mins(5),
         by: begun.by.clone(),
         reason: begun.cause.clone(),
+        despite: Some("protected".into()),
         plan: None,
         stage: Stage::Dwell,
         there: Some(TransitionId(7)),
@@ -93,7 +94,8 @@ fn drill_of(begun: &Event) -> Drill {
 fn story() -> Told {
     let service = "clinic".parse().expect("a name");
     let (kind, dwell) = (Kind::Switchover, std::time::Duration::from_mins(5));
-    let begun = DrillChange::Begun { kind, service, target: None, dwell, occasion: None };
+    let (target, occasion, despite) = (None, None, Some("protected".into()));
+    let begun = DrillChange::Begun { kind, service, target, dwell, occasion, despite };
     let done = || DrillChange::StageDone { verdicts: Vec::new() };
     let outcome = Outcome::Overtaken("cause 8".into());
     let ended = DrillChange::Ended { outcome, verdicts: Vec::new(), findings: Vec::new() };
@@ -208,7 +210,8 @@ fn i34_i36_a_changed_byte_of_a_drills_bundle_is_refused() {
 fn i34_i36_a_signed_drill_that_is_not_on_record_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = key(&folder);
-    let changes: [fn(&mut DrillEvidence); 12] = [
+    let changes: [fn(&mut DrillEvidence); 13] = [
+        |e| e.drill.despite = None,
         |e| e.drill.outcome = Outcome::Passed,
         |e| e.drill.reason = "because".into(),
         |e| e.drill.by = "bob".into(),
