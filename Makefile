@@ -1,6 +1,6 @@
 # A menu. Everything a target does stands in cargo, in baton-lab or in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build check fmt lint test demo up down bench bench-idle swarm sweep live \
+.PHONY: help setup build check fmt lint test demo demo-drills up down bench bench-idle swarm sweep live \
 	live-long mutants fuzz deny doc ci programs ci-swarm profile
 LAB := target/release/baton-lab
 # The simulated world is built as the tests are: optimised where it counts, arithmetic checked.
@@ -33,6 +33,9 @@ programs:
 
 demo: build ## lose a site, get it back, hand the service back
 	@$(LAB) demo
+
+demo-drills: build ## a drill of each kind, with its signed bundle
+	@$(LAB) demo-drills
 
 up: build ## leave a cluster of three sites running
 	@$(LAB) up

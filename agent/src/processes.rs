@@ -2,9 +2,15 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// How often it is looked whether a killed process is gone.
+const LOOK: Duration = Duration::from_millis(2);
+/// So often at most for one that has given its folder back already: nothing it waits for is slow.
+const DYING_LOOKS: u32 = 500;
 
 /// A process as `/proc/PID/stat` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,21 +84,28 @@ pub fn within(folder: &Path) -> Vec<u32> {
 /// Kills every process of a data directory until there is none: the way to fence when the guard is
 /// gone. The postmaster's pid file is removed if only an unreaped exit status is behind it.
 pub async fn end_within(folder: &Path) -> usize {
-    let mut ended = 0;
+    let mut ended = BTreeSet::new();
     loop {
         let found = within(folder);
         if found.is_empty() {
             break;
         }
-        ended += found.len();
         for pid in found {
             kill_now(pid);
+            ended.insert(pid);
         }
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::time::sleep(LOOK).await;
+    }
+    // A process that ends gives its folder back before it is no more than an exit status.
+    for _ in 0..DYING_LOOKS {
+        if !ended.iter().any(|pid| is_alive(*pid)) {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
     }
     reap_adopted();
     forget_locks(&[folder.join("postmaster.pid")]);
-    ended
+    ended.len()
 }
 
 /// Ends whatever runs in a data directory although its agent started nothing: before it is started,

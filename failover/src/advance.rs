@@ -94,6 +94,7 @@ fn forward(case: &Case<'_>, transition: &Transition) -> Opinion {
                     trigger: Trigger::PrimaryLost,
                     target: None,
                     step: Step::Seal,
+                    drill: None,
                 },
                 format!("{cause}, in the middle of transition {}", transition.id),
             );

@@ -7,12 +7,14 @@
 //! it: a rule that does not cover what PostgreSQL may enforce (I-07), a second grant of an epoch
 //! (I-04), a step out of order.
 
+use crate::calendar::{self, Occasion};
 use crate::cluster::{
     Cluster, Doubt, Entry, HISTORY_ENTRIES, Outcome, Published, Record, Rule, Service, Step,
     StepRecord, Transition, Trigger,
 };
+use crate::drill;
 use crate::event::{Change, Event, Seen, ServiceChange};
-use crate::ids::{InstanceId, Lsn, ServiceId, TransitionId};
+use crate::ids::{DrillId, InstanceId, Lsn, ServiceId, TransitionId};
 use crate::position::Position;
 use crate::quorum;
 use crate::topology::Topology;
@@ -36,6 +38,13 @@ pub fn apply(cluster: &mut Cluster, event: &Event) -> bool {
             cluster.voters.remove(id).map(|voter| format!("voter {id} ({}) removed", voter.name))
         }
         Change::Noted { .. } => None,
+        Change::Occasion { entry, due, missed } => {
+            let (due, missed) = (*due, missed.clone());
+            calendar::enact(cluster, entry, Occasion { due, drill: None, missed })
+        }
+        Change::Drill { drill, stage, change } => {
+            drill::enact(cluster, event, *drill, *stage, change)
+        }
         Change::Service { service, seen, change } => {
             apply_service(cluster, event, service, *seen, change)
         }
@@ -58,26 +67,22 @@ fn content(cluster: &Cluster) -> Zone {
 /// Gives the services that the change touches their new revision.
 fn touch(cluster: &mut Cluster, change: &Change) {
     let revision = cluster.revision;
-    match change {
-        Change::Topology { .. } => {
-            cluster.services.values_mut().for_each(|service| service.revision = revision);
-        }
-        Change::Service { service, .. } => {
-            if let Some(service) = cluster.services.get_mut(service) {
-                service.revision = revision;
-            }
-        }
-        Change::VoterSet { .. } | Change::VoterRemoved { .. } | Change::Noted { .. } => {}
+    if let Change::Topology { .. } = change {
+        cluster.services.values_mut().for_each(|service| service.revision = revision);
+    } else if let Change::Service { service, .. } = change
+        && let Some(service) = cluster.services.get_mut(service)
+    {
+        service.revision = revision;
     }
 }
 
 fn remember(cluster: &mut Cluster, event: &Event, text: String) {
-    let service = match &event.change {
-        Change::Service { service, .. } => Some(service.clone()),
-        Change::Topology { .. }
-        | Change::VoterSet { .. }
-        | Change::VoterRemoved { .. }
-        | Change::Noted { .. } => None,
+    let service = if let Change::Service { service, .. } = &event.change {
+        Some(service.clone())
+    } else if let Change::Drill { drill, .. } = &event.change {
+        cluster.drills.get(drill).map(|drill| drill.service.clone())
+    } else {
+        None
     };
     let epoch = service
         .as_ref()
@@ -106,6 +111,7 @@ fn set_topology(cluster: &mut Cluster, expected: u64, topology: &Topology) -> Op
     cluster.topology = topology.clone();
     let revision = cluster.revision;
     cluster.services.retain(|id, _| topology.services.contains_key(id));
+    cluster.calendar.retain(|id, _| topology.drills.schedule.contains_key(id));
     for (id, spec) in &topology.services {
         cluster
             .services
@@ -150,8 +156,8 @@ fn apply_service(
         return None;
     }
     match change {
-        ServiceChange::Started { trigger, target, step } => {
-            start(cluster, event, id, (*trigger, target.clone(), *step))
+        ServiceChange::Started { trigger, target, step, drill } => {
+            start(cluster, event, id, (*trigger, target.clone(), *step, *drill))
         }
         ServiceChange::StepDone => step_done(cluster, event, id),
         ServiceChange::Aborted => abort(cluster, event, id),
@@ -220,8 +226,11 @@ fn start(
     cluster: &mut Cluster,
     event: &Event,
     id: &ServiceId,
-    (trigger, target, step): (Trigger, Option<InstanceId>, Step),
+    (trigger, target, step, drill): (Trigger, Option<InstanceId>, Step, Option<DrillId>),
 ) -> Option<String> {
+    if drill.is_some_and(|drill| !drill::may_switch(cluster, id, drill)) {
+        return None;
+    }
     let service = cluster.services.get_mut(id)?;
     let past = service.step().is_none_or(|step| step > Step::Seal);
     if !past || !enters_rightly(trigger, step, service) {
@@ -250,6 +259,7 @@ fn start(
             by: event.by.clone(),
             cause: event.cause.clone(),
             plan: event.plan.clone(),
+            drill,
             from,
             to: None,
             epoch,
@@ -259,6 +269,9 @@ fn start(
         },
     );
     note_step(cluster, event, transition, "started");
+    if let Some(drill) = drill {
+        drill::switched(cluster, drill, transition);
+    }
     Some(format!("transition {transition} started at {}", step.name()))
 }
 

@@ -1,8 +1,10 @@
 //! The replicated state: what every voter agrees on.
 
+use crate::calendar::Occasion;
+use crate::drill::Drill;
 use crate::ids::{
-    Epoch, Generation, Incarnation, InstanceId, Lsn, Revision, ServiceId, SiteId, SystemIdentifier,
-    TransitionId, VoterId,
+    DrillId, Epoch, Generation, Incarnation, InstanceId, Lsn, Revision, ScheduleId, ServiceId,
+    SiteId, SystemIdentifier, TransitionId, VoterId,
 };
 use crate::position::Position;
 use crate::time::Timestamp;
@@ -30,6 +32,12 @@ pub struct Cluster {
     pub voters: BTreeMap<VoterId, Voter>,
     /// Every transition there ever was; the report of each is kept for ever.
     pub transitions: BTreeMap<TransitionId, Record>,
+    /// Every drill there ever was; at most the last is open.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub drills: BTreeMap<DrillId, Drill>,
+    /// What became of the newest occasion of each entry of the calendar of drills.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub calendar: BTreeMap<ScheduleId, Occasion>,
     /// The newest entries of the log in words, oldest first.
     pub history: VecDeque<Entry>,
 }
@@ -97,6 +105,10 @@ pub struct Service {
     pub transition: Option<Transition>,
     /// Whom the writable name points at, and since which epoch.
     pub published: Option<Published>,
+    /// Whom the canary name points at: where the last drill of name servers left it. Once there, a
+    /// name never goes: name servers would take that for a mistake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<InstanceId>,
     /// Automation paused by a person.
     pub hold: Option<Hold>,
     /// The last automatic failover, until a person acknowledged it (I-25).
@@ -119,6 +131,7 @@ impl Service {
             forgone: None,
             transition: None,
             published: None,
+            canary: None,
             hold: None,
             unacknowledged: None,
         }
@@ -314,6 +327,9 @@ pub struct Record {
     /// The hash of the plan that it carries out, where a person asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
+    /// The drill that it was a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillId>,
     /// The primary before.
     pub from: Option<InstanceId>,
     /// The primary after.

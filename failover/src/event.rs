@@ -1,7 +1,10 @@
 //! The log: decisions, stamped with the state they were made in.
 
 use crate::cluster::{Examined, Hold, Rule, Step, Trigger, Voter};
-use crate::ids::{Epoch, Generation, InstanceId, Lsn, ServiceId, SystemIdentifier, VoterId};
+use crate::drill::{DrillChange, Stage};
+use crate::ids::{
+    DrillId, Epoch, Generation, InstanceId, Lsn, ScheduleId, ServiceId, SystemIdentifier, VoterId,
+};
 use crate::position::Position;
 use crate::time::Timestamp;
 use crate::topology::Topology;
@@ -68,6 +71,27 @@ pub enum Change {
     Noted {
         /// What.
         note: Note,
+    },
+    /// An occasion of the calendar of drills is missed, or an entry of it is new.
+    Occasion {
+        /// Which entry.
+        entry: ScheduleId,
+        /// When it was due.
+        due: Timestamp,
+        /// Why no drill was begun; `None`: the entry is new, and held from here on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        missed: Option<String>,
+    },
+    /// A drill begins, goes on or ends.
+    Drill {
+        /// Which: one that begins has the number after the last.
+        drill: DrillId,
+        /// The stage the decision was made in: any difference makes the event without effect.
+        /// `None`: it is not about a stage.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage: Option<Stage>,
+        /// What changes.
+        change: DrillChange,
     },
     /// A change of one service.
     Service {
@@ -142,6 +166,9 @@ pub enum ServiceChange {
         target: Option<InstanceId>,
         /// Where it enters.
         step: Step,
+        /// The drill that it is a part of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drill: Option<DrillId>,
     },
     /// The open transition leaves its step for the next.
     StepDone,

@@ -108,6 +108,10 @@ name! {
     InstanceId
 }
 name! {
+    /// One entry of the calendar of drills.
+    ScheduleId
+}
+name! {
     /// One authoritative name server run by baton.
     NameServerId
 }
@@ -170,6 +174,10 @@ number! {
 number! {
     /// Numbers transitions over the whole cluster, from 1.
     TransitionId(u64)
+}
+number! {
+    /// Numbers drills over the whole cluster, from 1.
+    DrillId(u64)
 }
 number! {
     /// A Raft voter's number, never used twice; 0 is nobody.

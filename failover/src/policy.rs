@@ -29,6 +29,7 @@ pub fn validate(topology: &Topology) -> Result<(), Vec<Problem>> {
     timing_law(&topology.timing, &mut say);
     dns(&topology.dns, topology, &mut say);
     addresses(topology, &mut say);
+    crate::calendar::validate(topology, &mut say);
     let mut names: BTreeMap<&str, String> = BTreeMap::new();
     for label in topology.dns.servers.keys() {
         names.insert(label.as_str(), format!("name server {label}"));

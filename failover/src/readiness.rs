@@ -65,6 +65,9 @@ pub struct Check {
     look: fn(&Facts<'_>, &mut Findings<'_>),
 }
 
+/// The name of the check of name servers.
+pub const DNS_CHECK: &str = dns::CHECK.name;
+
 /// Everything that is looked at, in the order in which it is told.
 pub const CHECKS: &[Check] = &[
     heard::CHECK,

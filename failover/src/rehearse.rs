@@ -84,6 +84,8 @@ pub fn bare(cluster: &Cluster, only: Option<&ServiceId>) -> Cluster {
         zone_version: cluster.zone_version,
         voters: cluster.voters.clone(),
         transitions: last.map(|(id, record)| (*id, record.clone())).into_iter().collect(),
+        drills: BTreeMap::new(),
+        calendar: BTreeMap::new(),
         history: VecDeque::new(),
     }
 }
@@ -328,7 +330,8 @@ impl<'a> Stage<'a> {
             let answer = if silent || *self.hypothesis == Hypothesis::LoseSite(site) {
                 NameServerAnswer::Silent
             } else {
-                NameServerAnswer::Serves { version: all.version, writable: writable.clone() }
+                let (version, writable) = (all.version, writable.clone());
+                NameServerAnswer::Serves { version, writable, canaries: Vec::new() }
             };
             self.view.observe(Observation::Asked { server, answer }, self.now);
         }

@@ -229,6 +229,9 @@ pub enum NameServerAnswer {
         version: u32,
         /// Whether it gave the writable name of each service: the addresses, by service.
         writable: Vec<(ServiceId, Vec<IpAddr>)>,
+        /// The same of the canary name of a service whose name servers are drilled.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        canaries: Vec<(ServiceId, Vec<IpAddr>)>,
     },
     /// It actively refused.
     Refused,

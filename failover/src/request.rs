@@ -4,8 +4,9 @@ use crate::apply::in_use;
 use crate::cluster::{Cluster, Hold, Step, Trigger, Voter};
 use crate::decide::{Case, Finding, finding};
 use crate::doubt;
+use crate::drill::{self, Wanted};
 use crate::event::{Change, ServiceChange};
-use crate::ids::{InstanceId, Lsn, ServiceId, VoterId};
+use crate::ids::{DrillId, InstanceId, Lsn, ServiceId, VoterId};
 use crate::quorum;
 use crate::report::Severity;
 use crate::steady;
@@ -17,6 +18,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// What an operator asks for.
@@ -72,6 +74,31 @@ pub enum Request {
         /// Why, for the record.
         reason: String,
     },
+    /// Rehearse a disaster.
+    Drill {
+        /// What.
+        kind: drill::Kind,
+        /// With which service.
+        service: ServiceId,
+        /// Who is to take over; `None`: the best candidate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<InstanceId>,
+        /// How long the service is to run there.
+        #[serde(rename = "dwell_ms", with = "crate::time::millis")]
+        dwell: Duration,
+        /// Also in hours that are protected from drills.
+        #[serde(default)]
+        despite_hours: bool,
+        /// Why, for the record.
+        reason: String,
+    },
+    /// Give a drill up: what it moved is returned.
+    AbortDrill {
+        /// Which.
+        drill: DrillId,
+        /// Why, for the record.
+        reason: String,
+    },
     /// Add a voter to the group.
     AddVoter {
         /// Its number: never used before.
@@ -113,6 +140,13 @@ pub fn rule_on(
         Request::Apply { expected, topology } => rule_on_topology(cluster, *expected, topology),
         Request::AddVoter { id, voter } => add_voter(cluster, *id, voter),
         Request::RemoveVoter { id } => remove_voter(cluster, *id),
+        Request::Drill { kind, service, to, dwell, despite_hours, reason } => {
+            let (kind, dwell, despite_hours) = (*kind, *dwell, *despite_hours);
+            let to = to.as_ref();
+            let wanted = Wanted { kind, service, to, dwell, despite_hours, reason };
+            drill::begin(cluster, view, &wanted, now)
+        }
+        Request::AbortDrill { drill, reason } => drill::abort(cluster, *drill, reason),
         Request::Switchover { service, to, reason } => {
             on_service(cluster, view, service, now, |case| {
                 switchover(case, to.as_ref()).map(|target| {
@@ -120,6 +154,7 @@ pub fn rule_on(
                         trigger: Trigger::Switchover,
                         target: Some(target),
                         step: Step::Quiesce,
+                        drill: None,
                     };
                     (change, reason.clone())
                 })
@@ -132,6 +167,7 @@ pub fn rule_on(
                     trigger: Trigger::Failover,
                     target: None,
                     step: Step::Seal,
+                    drill: None,
                 };
                 Ok((change, reason.clone()))
             } else {
@@ -163,8 +199,14 @@ pub fn rule_on(
 
 type Judged = Result<(ServiceChange, String), Vec<Finding>>;
 
-fn refuse(check: &str, text: impl Into<String>) -> Ruling {
+pub(crate) fn refuse(check: &str, text: impl Into<String>) -> Ruling {
     Ruling::Refused(vec![finding(check, Severity::Blocks, None, text)])
+}
+
+/// There is no such service.
+pub(crate) fn undeclared(cluster: &Cluster, id: &ServiceId) -> Ruling {
+    let names: Vec<&str> = cluster.services.keys().map(ServiceId::as_str).collect();
+    refuse("service", format!("no service `{id}`; there are: {}", names.join(", ")))
 }
 
 fn on_service(
@@ -174,10 +216,7 @@ fn on_service(
     now: Moment,
     judge: impl FnOnce(&Case<'_>) -> Judged,
 ) -> Ruling {
-    let Some(case) = Case::of(cluster, id, view, now) else {
-        let names: Vec<&str> = cluster.services.keys().map(ServiceId::as_str).collect();
-        return refuse("service", format!("no service `{id}`; there are: {}", names.join(", ")));
-    };
+    let Some(case) = Case::of(cluster, id, view, now) else { return undeclared(cluster, id) };
     match judge(&case) {
         Ok((change, cause)) => {
             let change = Box::new(crate::decide::stamped(id, case.service, change));
@@ -188,7 +227,7 @@ fn on_service(
 }
 
 /// What stands in the way of any change of primary that a person asks for.
-fn unready(case: &Case<'_>, planned: bool) -> Vec<Finding> {
+pub(crate) fn unready(case: &Case<'_>, planned: bool) -> Vec<Finding> {
     if let Some(open) = &case.service.transition {
         return vec![finding(
             "transition-open",
@@ -203,7 +242,11 @@ fn unready(case: &Case<'_>, planned: bool) -> Vec<Finding> {
     if planned { vec![] } else { steady::infeasible(case, false) }
 }
 
-fn switchover(case: &Case<'_>, to: Option<&InstanceId>) -> Result<InstanceId, Vec<Finding>> {
+/// To whom the primary may be moved now.
+pub(crate) fn switchover(
+    case: &Case<'_>,
+    to: Option<&InstanceId>,
+) -> Result<InstanceId, Vec<Finding>> {
     let mut findings = unready(case, true);
     if !findings.is_empty() {
         return Err(findings);

@@ -51,7 +51,12 @@ fn bootstrap(case: &Case<'_>) -> Opinion {
         return Opinion::wait(vec![hold]);
     }
     Opinion::propose(
-        ServiceChange::Started { trigger: Trigger::Bootstrap, target: None, step: Step::Seal },
+        ServiceChange::Started {
+            trigger: Trigger::Bootstrap,
+            target: None,
+            step: Step::Seal,
+            drill: None,
+        },
         "every instance reports an empty data directory",
     )
 }
@@ -117,6 +122,7 @@ fn fail_over(case: &Case<'_>, cause: String) -> Opinion {
             trigger: Trigger::PrimaryLost,
             target: None,
             step: Step::Seal,
+            drill: None,
         };
         return Opinion { change: Some((started, cause)), findings };
     }

@@ -1,5 +1,6 @@
 //! What an operator declares: sites, services, names and timing.
 
+use crate::calendar::Calendar;
 use crate::ids::{InstanceId, NameServerId, ServiceId, SiteId};
 use crate::time::millis;
 use alloc::collections::BTreeMap;
@@ -23,6 +24,9 @@ pub struct Topology {
     pub timing: Timing,
     /// Services by name.
     pub services: BTreeMap<ServiceId, ServiceSpec>,
+    /// When drills are held, and when none may be.
+    #[serde(default, skip_serializing_if = "Calendar::is_default")]
+    pub drills: Calendar,
 }
 
 /// A data centre.

@@ -1,12 +1,14 @@
 //! What this Raft leader has heard since it was elected. Forgotten at the next election.
 
 use crate::cluster::{Cluster, Step};
+use crate::drill::Watched;
 use crate::ids::{Epoch, InstanceId, NameServerId, ServiceId, SiteId, TransitionId, VoterId};
 use crate::report::{Echo, Knock, NameServerAnswer, Observation, Report};
 use crate::survey::Survey;
 use crate::time::{Moment, Timestamp};
 use crate::topology::Timing;
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use core::time::Duration;
 
 /// A leader's evidence, each datum with the instant it came.
@@ -37,6 +39,10 @@ pub struct View {
     pub surveys: BTreeMap<InstanceId, Surveyed>,
     /// For how many seconds each name server's certificate was good when it was last seen.
     pub presented: BTreeMap<NameServerId, (Moment, i64)>,
+    /// The open drill, as far as this leader saw it.
+    pub drill: Option<Watched>,
+    /// Why nothing that clients may notice is rehearsed now: what the calendar says.
+    pub closed: Option<String>,
     /// What each voter last said of itself.
     pub voters: BTreeMap<VoterId, (Moment, VoterSelf)>,
 }
@@ -99,6 +105,8 @@ impl View {
             steps: BTreeMap::new(),
             surveys: BTreeMap::new(),
             presented: BTreeMap::new(),
+            drill: None,
+            closed: None,
             voters: BTreeMap::new(),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, Service};
 use crate::ids::{Epoch, NameServerId, ServiceId};
+use crate::topology::ServiceSpec;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -79,6 +80,12 @@ pub fn zone(cluster: &Cluster) -> Zone {
     }
 }
 
+/// The name that drills of name servers move, relative to the zone. No declared name can be it.
+#[must_use]
+pub fn canary_name(spec: &ServiceSpec) -> String {
+    format!("_canary.{}", spec.writable)
+}
+
 fn add_service(records: &mut BTreeMap<String, Vec<Data>>, id: &ServiceId, service: &Service) {
     let spec = &service.spec;
     let Some(published) = &service.published else { return };
@@ -120,6 +127,11 @@ fn add_service(records: &mut BTreeMap<String, Vec<Data>>, id: &ServiceId, servic
     ports.sort();
     ports.dedup();
     records.insert(format!("_postgresql._tcp.{}", spec.read_only), ports);
+    if let Some(canary) = &service.canary {
+        // One that is not declared any more leaves its name to the primary.
+        let instance = spec.instances.get(canary).unwrap_or(primary);
+        records.insert(canary_name(spec), vec![Data::Address(instance.client_address())]);
+    }
     for alias in &spec.aliases {
         records.insert(alias.clone(), vec![Data::Alias(spec.writable.clone())]);
     }

@@ -55,6 +55,7 @@ fn service_changes() -> Vec<ServiceChange> {
         trigger,
         target: Some(id("b")),
         step,
+        drill: None,
     }));
     let rules = [
         rule(&["b", "c"], 1, &["b", "c"]),
@@ -179,8 +180,12 @@ fn i04_i07_i27_i29_i30_every_event_in_every_state() {
 fn i20_a_late_event_has_no_effect() {
     let mut cluster = Cluster::default();
     apply(&mut cluster, &event(Change::Topology { expected: 0, topology: Box::new(topology()) }));
-    let start =
-        ServiceChange::Started { trigger: Trigger::Bootstrap, target: None, step: Step::Seal };
+    let start = ServiceChange::Started {
+        trigger: Trigger::Bootstrap,
+        target: None,
+        step: Step::Seal,
+        drill: None,
+    };
     let late = stamped(&cluster, start.clone());
     assert!(apply(&mut cluster, &late));
     let before = cluster.clone();

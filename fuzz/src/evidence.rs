@@ -240,7 +240,9 @@ fn observation(draw: &mut Draw<'_>, zone: u32) -> Observation {
         2 => Observation::Asked { server, answer: NameServerAnswer::Silent },
         3 => {
             let writable = vec![(place::service(), vec![[127, 0, 0, 1].into()])];
-            Observation::Asked { server, answer: NameServerAnswer::Serves { version, writable } }
+            let canaries = vec![(place::service(), vec![[127, 0, 0, 1].into()])];
+            let answer = NameServerAnswer::Serves { version, writable, canaries };
+            Observation::Asked { server, answer }
         }
         _ => Observation::Knocked(knock(draw)),
     }
@@ -302,5 +304,6 @@ fn local(draw: &mut Draw<'_>, epoch: Epoch, generation: Generation, now: Moment)
         started: ago(draw),
         down_since: ago(draw),
         informed: draw.yes(),
+        serves: draw.yes(),
     }
 }

@@ -87,8 +87,8 @@ static CLUSTERS: LazyLock<Vec<Cluster>> = LazyLock::new(|| {
 fn declared(topology: Topology) -> Cluster {
     let mut cluster = Cluster::default();
     let mut change = |change| {
-        let (by, cause) = ("x".into(), "y".into());
-        let event = Event { stamp: Stamp::default(), by, cause, plan: None, change };
+        let (stamp, by, cause) = (Stamp::default(), "x".into(), "y".into());
+        let event = Event { stamp, by, cause, plan: None, change };
         assert!(apply(&mut cluster, &event), "declaring has an effect");
     };
     for id in 1..=3 {

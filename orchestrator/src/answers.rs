@@ -6,14 +6,16 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use failover::cluster::{Entry, Hold, Published, Record, Rule, Transition};
+use failover::calendar::{Blackout, Entry, Hours, Occasion};
+use failover::cluster::{Entry as HistoryEntry, Hold, Published, Record, Rule, Transition};
+use failover::drill::{Drill, Kind, Stage};
 use failover::fitness::Promise;
 use failover::ids::{
-    Epoch, Generation, InstanceId, NameServerId, Revision, ServiceId, SiteId, SystemIdentifier,
-    TransitionId, VoterId,
+    DrillId, Epoch, Generation, InstanceId, NameServerId, Revision, ScheduleId, ServiceId, SiteId,
+    SystemIdentifier, TransitionId, VoterId,
 };
 use failover::position::Position;
-use failover::readiness::Level;
+use failover::readiness::{Level, SiteVerdict};
 use failover::rehearse::Rehearsal;
 use failover::report::{Knock, NameServerAnswer, Note, Pledge, Server};
 use failover::topology::{Site, Topology};
@@ -51,6 +53,113 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// The declared name servers.
     pub name_servers: Vec<NameServerStatus>,
+    /// The drill that is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<OpenDrill>,
+    /// What the calendar of drills wanted and was not held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missed_drills: Vec<MissedDrill>,
+}
+
+/// The newest occasion of an entry of the calendar, missed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedDrill {
+    /// Which entry.
+    pub entry: ScheduleId,
+    /// When it was due.
+    pub due: Timestamp,
+    /// Why it was not held.
+    pub why: String,
+}
+
+/// `GET /v1/calendar`: when drills are held, and when none may be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CalendarTold {
+    /// The answering voter's wall clock.
+    pub at: Timestamp,
+    /// The same, as the calendar's clocks show it.
+    pub now: String,
+    /// In whose clock hours and days are written.
+    pub time_zone: String,
+    /// Hours in which nothing is rehearsed that clients may notice.
+    pub protected: Vec<Hours>,
+    /// Days on which nothing is.
+    pub blackouts: Vec<Blackout>,
+    /// Why nothing of that kind may begin now; `None`: it may.
+    pub closed: Option<String>,
+    /// What is held by itself.
+    pub entries: Vec<EntryTold>,
+}
+
+/// One entry of the calendar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryTold {
+    /// Its name.
+    pub entry: ScheduleId,
+    /// What is declared.
+    pub declared: Entry,
+    /// When it is held next.
+    pub next: Option<Timestamp>,
+    /// The same, as the calendar's clocks show it.
+    pub next_shown: Option<String>,
+    /// What became of the newest occasion.
+    pub last: Option<Occasion>,
+}
+
+/// The drill that is open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenDrill {
+    /// Its number.
+    pub drill: DrillId,
+    /// What is rehearsed.
+    pub kind: Kind,
+    /// With which service.
+    pub service: ServiceId,
+    /// Where it stands.
+    pub stage: Stage,
+    /// Whether it is given up, and what it moved is being returned.
+    pub given_up: bool,
+    /// What it waits for; empty where the answering voter does not lead.
+    pub waits: Vec<Finding>,
+}
+
+/// `GET /v1/drills`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drills {
+    /// All, oldest first.
+    pub drills: Vec<Drill>,
+}
+
+/// `GET /v1/drills/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillTold {
+    /// The drill.
+    pub drill: Drill,
+    /// Every change of its service's primary that began while it was open, oldest first.
+    pub transitions: Vec<Record>,
+    /// What it waits for; empty where the answering voter does not lead.
+    pub waits: Vec<Finding>,
+}
+
+/// `GET /v1/drill-plan?request=…`: what a drill would do. Nothing is changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillPlan {
+    /// Revision the answer rests on.
+    pub revision: Revision,
+    /// Why it would be refused; empty: it would begin.
+    pub refused: Vec<Finding>,
+    /// Who would take over.
+    pub target: Option<InstanceId>,
+    /// Could each site be lost now?
+    pub verdicts: Vec<SiteVerdict>,
+    /// What would end it before anything is moved.
+    pub against: Vec<failover::readiness::Finding>,
+    /// What it would wait for, and then be ended by.
+    pub unknown: Vec<failover::readiness::Finding>,
+    /// What the change of primary would be, on a copy.
+    pub rehearsal: Option<Rehearsal>,
+    /// The hash of this plan.
+    pub plan: Option<String>,
 }
 
 /// A voter, by number and name.
@@ -263,7 +372,7 @@ pub struct Readiness {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// The newest entries, oldest first.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<HistoryEntry>,
 }
 
 /// `GET /v1/transitions`; `GET /v1/transitions/{id}` answers one [`Record`].
@@ -312,6 +421,9 @@ pub struct Accepted {
     pub revision: Revision,
     /// The transition it began.
     pub transition: Option<TransitionId>,
+    /// The drill it began, or is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillId>,
     /// What happened, as the history says it.
     pub text: String,
 }

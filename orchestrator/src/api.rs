@@ -4,6 +4,7 @@
 //! by the kind and the name in its certificate (I-32). Every refusal is logged.
 
 mod bundle;
+mod drill;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,11 @@ pub fn router(routes: Arc<Routes>) -> Router {
         .route("/v1/topology", get(topology))
         .route("/v1/audit", get(audit))
         .route("/v1/evidence/{id}", get(bundle::evidence))
+        .route("/v1/evidence/drills/{id}", get(bundle::of_drill))
+        .route("/v1/calendar", get(drill::calendar))
+        .route("/v1/drills", get(drill::all))
+        .route("/v1/drills/{id}", get(drill::one))
+        .route("/v1/drill-plan", get(drill::plan))
         .route("/v1/requests", post(request))
         .layer(axum::middleware::from_fn_with_state(routes.clone(), door::guard))
         .with_state(routes)

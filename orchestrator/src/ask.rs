@@ -17,13 +17,15 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// No answer of ours is longer.
 const LARGEST: usize = 4_096;
 
-/// Asks for the zone's serial and for each writable name; an address says which family is wanted.
+/// Asks for the zone's serial and for each writable name and canary; an address says which family
+/// is wanted.
 pub async fn name_server(
     address: SocketAddr,
     origin: &str,
     names: &[(ServiceId, String, IpAddr)],
+    canaries: &[(ServiceId, String, IpAddr)],
 ) -> NameServerAnswer {
-    match timeout(PATIENCE, ask_all(address, origin, names)).await {
+    match timeout(PATIENCE, ask_all(address, origin, names, canaries)).await {
         Ok(Ok(Some(answer))) => answer,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             NameServerAnswer::Refused
@@ -36,6 +38,7 @@ async fn ask_all(
     address: SocketAddr,
     origin: &str,
     names: &[(ServiceId, String, IpAddr)],
+    canaries: &[(ServiceId, String, IpAddr)],
 ) -> io::Result<Option<NameServerAnswer>> {
     let any: SocketAddr = if address.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
@@ -49,14 +52,23 @@ async fn ask_all(
         if let RData::SOA(soa) = &record.data { Some(soa.serial) } else { None }
     });
     let Some(version) = serial else { return Ok(None) };
-    let mut writable = Vec::new();
+    let writable = addresses(&socket, names).await?;
+    let canaries = addresses(&socket, canaries).await?;
+    Ok(Some(NameServerAnswer::Serves { version, writable, canaries }))
+}
+
+async fn addresses(
+    socket: &UdpSocket,
+    names: &[(ServiceId, String, IpAddr)],
+) -> io::Result<Vec<(ServiceId, Vec<IpAddr>)>> {
+    let mut found = Vec::new();
     for (service, name, family) in names {
         let kind = if family.is_ipv4() { RecordType::A } else { RecordType::AAAA };
-        let records = ask(&socket, name, kind).await?;
+        let records = ask(socket, name, kind).await?;
         let addresses = records.iter().filter_map(|record| record.data.ip_addr()).collect();
-        writable.push((service.clone(), addresses));
+        found.push((service.clone(), addresses));
     }
-    Ok(Some(NameServerAnswer::Serves { version, writable }))
+    Ok(found)
 }
 
 /// The answer section for one question; empty unless the server speaks for the zone.

@@ -10,6 +10,7 @@ pub mod answers;
 pub mod api;
 pub mod ask;
 pub mod audit;
+pub mod calendar;
 pub mod config;
 pub mod door;
 pub mod evidence;

@@ -130,7 +130,9 @@ pub async fn ask_name_servers(routes: Arc<Routes>) {
             let (projection, server, address) = (projection.clone(), server.clone(), *address);
             tokio::spawn(async move {
                 let origin = &projection.zone.origin;
-                let answer = ask::name_server(address, origin, &projection.names).await;
+                let answer =
+                    ask::name_server(address, origin, &projection.names, &projection.canaries)
+                        .await;
                 lock(&busy).remove(&server);
                 routes.observe(Observation::Asked { server, answer }).await;
             });

@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use failover::cluster::{Cluster, Step};
+use failover::drill::Kind;
 use failover::ids::{InstanceId, NameServerId, Revision, ServiceId, VoterId};
 use failover::topology::Timing;
-use failover::zone::Zone;
+use failover::zone::{Zone, canary_name};
 use failover::{Assignment, assignment, zone};
 
 /// The replicated state as others need it.
@@ -26,7 +27,9 @@ pub struct Projection {
     pub name_servers: BTreeMap<NameServerId, SocketAddr>,
     /// The writable name of each service, whole, and an address of the family it should have.
     pub names: Vec<(ServiceId, String, IpAddr)>,
-    /// Whether a transition waits for name servers.
+    /// The same of canary names, while name servers are drilled.
+    pub canaries: Vec<(ServiceId, String, IpAddr)>,
+    /// Whether a transition or a drill waits for name servers.
     pub redirecting: bool,
     /// The timing law's numbers.
     pub timing: Timing,
@@ -61,6 +64,7 @@ impl Projection {
             let declared = service.spec.instances.get(primary)?;
             Some((primary.clone(), Ports { agent: declared.agent, postgres: declared.postgres }))
         });
+        let canaries = canaries(cluster);
         let waits = |step| matches!(step, Some(Step::Redirect | Step::Verify));
         Self {
             revision: cluster.revision,
@@ -77,10 +81,25 @@ impl Projection {
                 .map(|(id, server)| (id.clone(), server.address))
                 .collect(),
             names: names(cluster),
-            redirecting: cluster.services.values().any(|service| waits(service.step())),
+            redirecting: !canaries.is_empty()
+                || cluster.services.values().any(|service| waits(service.step())),
+            canaries,
             timing: cluster.topology.timing.clone(),
         }
     }
+}
+
+fn canaries(cluster: &Cluster) -> Vec<(ServiceId, String, IpAddr)> {
+    let open = cluster.drills.values().next_back();
+    let open = open.filter(|drill| drill.is_open() && drill.kind == Kind::Dns);
+    let of = open.and_then(|drill| {
+        let spec = &cluster.services.get(&drill.service)?.spec;
+        let at = spec.instances.get(drill.points_at()?)?;
+        let origin = cluster.topology.dns.origin.trim_start_matches('.');
+        let name = format!("{}.{origin}", canary_name(spec));
+        Some((drill.service.clone(), name, at.client_address()))
+    });
+    of.into_iter().collect()
 }
 
 fn names(cluster: &Cluster) -> Vec<(ServiceId, String, IpAddr)> {

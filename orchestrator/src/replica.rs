@@ -12,6 +12,7 @@
 
 mod answering;
 mod chain;
+mod drills;
 mod evidence;
 mod exchange;
 mod leading;
@@ -392,8 +393,8 @@ impl Replica {
     /// Takes a snapshot when the log has grown long, and after every change of the group: a voter
     /// that joins can only be sent a snapshot that names it.
     fn compact(&mut self) {
-        let store = self.raw.store();
-        let long = self.applied.index >= store.snapshot_index() + self.setup.compact_after;
+        let since = self.applied.index.saturating_sub(self.raw.store().snapshot_index());
+        let long = since >= self.setup.compact_after;
         if self.stopped.is_some() || !(long || self.compaction_due) {
             return;
         }
@@ -407,8 +408,7 @@ impl Replica {
         };
         match snapshot.to_raft() {
             Ok(form) => {
-                let keep = self.setup.compact_after / 5;
-                let keep_after = self.applied.index.saturating_sub(keep);
+                let keep_after = self.applied.index.saturating_sub(self.setup.compact_after / 5);
                 self.raw.mut_store().compact(form, keep_after);
                 let mut batch = Batch {
                     hard: Some(self.raw.store().hard()),

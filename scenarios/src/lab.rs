@@ -7,6 +7,7 @@
 //! | what its clients see | [`names`], [`probe`], [`journal`] |
 //! | the whole | [`layout`], [`cluster`] |
 //! | what people run | [`demo`] ([`watch`], [`rejoin`]), [`bench`] ([`cases`]), [`idle`], [`up`] |
+//! | and in quiet hours | [`drills`] |
 //! | what they read | [`screen`], [`timeline`], [`statistics`], [`phases`] |
 
 pub mod answers;
@@ -18,6 +19,7 @@ pub mod daemon;
 pub mod demo;
 pub mod directory;
 pub mod disk;
+pub mod drills;
 pub mod idle;
 pub mod journal;
 pub mod layout;

@@ -12,6 +12,7 @@ use scenarios::lab::cases::Case;
 use scenarios::lab::cluster::Options;
 use scenarios::lab::demo::{demo, pass};
 use scenarios::lab::directory::{Account, sweep};
+use scenarios::lab::drills;
 use scenarios::lab::idle::idle;
 use scenarios::lab::layout::Shape;
 use scenarios::lab::process::adopt_orphans;
@@ -49,6 +50,12 @@ enum Output {
 enum Verb {
     /// Lose a site, get it back, and hand the service back, while a client writes
     Demo {
+        /// Timing
+        #[arg(long, value_enum, default_value = "default")]
+        profile: Profile,
+    },
+    /// A drill of each kind, while a client writes
+    DemoDrills {
         /// Timing
         #[arg(long, value_enum, default_value = "default")]
         profile: Profile,
@@ -144,6 +151,11 @@ fn play(verb: Verb) -> Result<()> {
     match verb {
         Verb::Demo { profile } => {
             pass(&demo(&options(profile), &target.join("demo"), &stop, screen)?)
+        }
+        Verb::DemoDrills { profile } => {
+            let found =
+                drills::drills(&options(profile), &target.join("demo-drills"), &stop, screen)?;
+            drills::pass(&found)
         }
         Verb::Up { profile } => up::up(&kept, &options(profile), &stop, screen),
         Verb::Keep { profile } => up::keep(&kept, &options(profile), &stop, screen),

@@ -95,6 +95,7 @@ impl Preset {
             },
             timing: self.timing.clone(),
             services: services.collect(),
+            ..Topology::default()
         }
     }
 

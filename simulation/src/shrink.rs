@@ -282,7 +282,11 @@ fn asked(request: &Asked) -> Option<Verb> {
         Asked::Hold { .. } => verb::Request::Hold,
         Asked::Resume { .. } => verb::Request::Resume,
         Asked::Forgo { .. } => verb::Request::Forgo,
-        Asked::Apply { .. } | Asked::AddVoter { .. } | Asked::RemoveVoter { .. } => return None,
+        Asked::Apply { .. }
+        | Asked::Drill { .. }
+        | Asked::AbortDrill { .. }
+        | Asked::AddVoter { .. }
+        | Asked::RemoveVoter { .. } => return None,
     };
     let answer = verb::Answer::Any;
     Some(Verb::Ask(verb::Ask {

@@ -169,7 +169,7 @@ pub(crate) const BROKEN: &[Broken] = &[
     }),
     ("dns-agreement", None, Level::Blocks, |world| {
         let writable = vec![(clinic(), vec!["127.0.1.1".parse().unwrap()])];
-        let answer = NameServerAnswer::Serves { version: 0, writable };
+        let answer = NameServerAnswer::Serves { version: 0, writable, canaries: vec![] };
         let told = Observation::Asked { server: "ns2".parse().unwrap(), answer };
         world.now.view.observe(told, world.now.now);
     }),

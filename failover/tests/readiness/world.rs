@@ -98,7 +98,7 @@ impl World {
         for number in 1..=3_u64 {
             let server: failover::NameServerId = format!("ns{number}").parse().unwrap();
             let writable = vec![(clinic(), vec!["127.0.0.1".parse().unwrap()])];
-            let answer = NameServerAnswer::Serves { version: 0, writable };
+            let answer = NameServerAnswer::Serves { version: 0, writable, canaries: vec![] };
             let view = &mut self.now.view;
             view.observe(Observation::Asked { server: server.clone(), answer }, at);
             view.observe(Observation::Presented { server, certificate_seconds: YEAR }, at);
@@ -160,6 +160,7 @@ pub(crate) fn switched(to: &str) -> Record {
         by: "alice".into(),
         cause: String::new(),
         plan: None,
+        drill: None,
         from: Some(id("a")),
         to: Some(id(to)),
         epoch: Epoch(0),

@@ -171,7 +171,9 @@ impl Situation {
             Change::Topology { .. }
             | Change::VoterSet { .. }
             | Change::VoterRemoved { .. }
-            | Change::Noted { .. } => panic!("a service's verdict is about the service"),
+            | Change::Noted { .. }
+            | Change::Drill { .. }
+            | Change::Occasion { .. } => panic!("a service's verdict is about the service"),
         });
         (change, verdict.findings.into_iter().map(|finding| finding.check).collect())
     }

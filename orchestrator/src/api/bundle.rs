@@ -1,17 +1,17 @@
-//! `GET /v1/evidence/{id}`: a bundle is made and signed here.
+//! `GET /v1/evidence/{id}`, `GET /v1/evidence/drills/{id}`: a bundle is made and signed here.
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use failover::cluster::Record;
-use failover::ids::TransitionId;
+use failover::ids::{DrillId, TransitionId};
 use serde::de::DeserializeOwned;
 use wire::role::{Kind, Peer};
 
 use super::{Answered, Refused, Shared, answer, asks, refused, role};
-use crate::answers::{AuditPage, Bundle, DeclaredTopology, Status};
-use crate::evidence;
+use crate::answers::{AuditPage, Bundle, DeclaredTopology, DrillTold, Status};
+use crate::evidence::{self, Story};
 use crate::replica::{Query, Reply};
 use crate::routes::{Question, Routes};
 
@@ -22,24 +22,17 @@ pub(super) async fn evidence(
     Path(id): Path<u64>,
 ) -> Answered {
     role(&peer, Kind::Operator, None)?;
-    let unavailable = |error: String| {
-        let remedy = "ask again in a moment, or another voter";
-        refused(StatusCode::SERVICE_UNAVAILABLE, error, remedy)
-    };
     let key = routes.key.as_ref().map_err(|error| unavailable(error.clone()))?;
     let record: Record = match sought(&routes, Query::Transition(TransitionId(id))).await? {
         Ok(record) => record,
         Err(reply) => return answer(reply),
     };
-    let status: Status = match sought(&routes, Query::Status).await? {
-        Ok(status) => status,
+    let (status, declared) = match around(&routes).await? {
+        Ok(around) => around,
         Err(reply) => return answer(reply),
     };
-    let declared: DeclaredTopology = match sought(&routes, Query::Topology).await? {
-        Ok(declared) => declared,
-        Err(reply) => return answer(reply),
-    };
-    let slice = slice(&routes, &record).await.map_err(unavailable)?;
+    let story = Story::of_transition(&record);
+    let slice = slice(&routes, story).await.map_err(unavailable)?;
     let made = (routes.name().to_owned(), wire::clock::wall());
     let told = evidence::evidence(made, &record, &status, declared.topology, slice);
     let bundle = evidence::sign(&told, key).map_err(unavailable)?;
@@ -47,6 +40,50 @@ pub(super) async fn evidence(
     evidence::verify(&bundle).map_err(unavailable)?;
     asks(&routes, &peer, Some(record.service), format!("evidence of transition {id}"));
     Ok(Json(Bundle { bundle }).into_response())
+}
+
+/// A signed bundle about one drill.
+pub(super) async fn of_drill(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<u64>,
+) -> Answered {
+    role(&peer, Kind::Operator, None)?;
+    let key = routes.key.as_ref().map_err(|error| unavailable(error.clone()))?;
+    let told: DrillTold = match sought(&routes, Query::Drill(DrillId(id))).await? {
+        Ok(told) => told,
+        Err(reply) => return answer(reply),
+    };
+    let (status, declared) = match around(&routes).await? {
+        Ok(around) => around,
+        Err(reply) => return answer(reply),
+    };
+    let DrillTold { drill, transitions, waits: _ } = told;
+    let slice = slice(&routes, Story::of_drill(&drill, &transitions)).await;
+    let slice = slice.map_err(unavailable)?;
+    let made = (routes.name().to_owned(), wire::clock::wall());
+    let service = drill.service.clone();
+    let whole = (drill, transitions);
+    let told = evidence::drill::evidence(made, whole, &status, declared.topology, slice);
+    let bundle = evidence::drill::sign(&told, key).map_err(unavailable)?;
+    evidence::drill::verify(&bundle).map_err(unavailable)?;
+    asks(&routes, &peer, Some(service), format!("evidence of drill {id}"));
+    Ok(Json(Bundle { bundle }).into_response())
+}
+
+fn unavailable(error: String) -> Refused {
+    let remedy = "ask again in a moment, or another voter";
+    refused(StatusCode::SERVICE_UNAVAILABLE, error, remedy)
+}
+
+/// How everything stands, and what is declared.
+async fn around(routes: &Routes) -> Result<Result<(Status, DeclaredTopology), Reply>, Refused> {
+    let status: Status = match sought(routes, Query::Status).await? {
+        Ok(status) => status,
+        Err(reply) => return Ok(Err(reply)),
+    };
+    let declared = sought(routes, Query::Topology).await?;
+    Ok(declared.map(|declared| (status, declared)))
 }
 
 /// What the leader has, or this voter where there is none; or the answer that there is instead.
@@ -64,9 +101,10 @@ async fn sought<T: DeserializeOwned>(
     })
 }
 
-/// The audit records of a transition, as this voter has them.
-async fn slice(routes: &Routes, record: &Record) -> Result<evidence::Slice, String> {
-    let mut search = evidence::Search::new(record);
+/// The audit records of a story, as this voter has them.
+async fn slice(routes: &Routes, story: Story<'_>) -> Result<evidence::Slice, String> {
+    let name = story.name();
+    let mut search = evidence::Search::new(story);
     let mut next = 1;
     'read: loop {
         let reply = routes.ask_here(Question::Query(Query::Audit(next))).await;
@@ -85,5 +123,5 @@ async fn slice(routes: &Routes, record: &Record) -> Result<evidence::Slice, Stri
         }
     }
     let none = "this voter does not have all of its audit records";
-    search.done().ok_or_else(|| format!("transition {}: {none}", record.id))
+    search.done().ok_or_else(|| format!("{name}: {none}"))
 }

@@ -1,8 +1,9 @@
 //! Events and requests in words, for those who read the record.
 
 use failover::Request;
+use failover::drill::{DrillChange, Stage};
 use failover::event::{Change, Event, NoteKind, ServiceChange};
-use failover::ids::ServiceId;
+use failover::ids::{DrillId, ServiceId};
 
 /// A request in one line, without what may be long.
 #[must_use]
@@ -19,6 +20,10 @@ pub fn asked(request: &Request) -> String {
         Request::Forgo { service, from, to, .. } => {
             format!("give up commits of {service} in doubt at {from}..{to}")
         }
+        Request::Drill { kind, service, .. } => {
+            format!("drill {service}: {}", kind.name())
+        }
+        Request::AbortDrill { drill, .. } => format!("give drill {drill} up"),
         Request::AddVoter { id, voter } => format!("add voter {id}, {}", voter.name),
         Request::RemoveVoter { id } => format!("remove voter {id}"),
     }
@@ -32,8 +37,12 @@ pub fn service_of(request: &Request) -> Option<&ServiceId> {
         | Request::Failover { service, .. }
         | Request::Hold { service, .. }
         | Request::Resume { service, .. }
+        | Request::Drill { service, .. }
         | Request::Forgo { service, .. } => Some(service),
-        Request::Apply { .. } | Request::AddVoter { .. } | Request::RemoveVoter { .. } => None,
+        Request::Apply { .. }
+        | Request::AbortDrill { .. }
+        | Request::AddVoter { .. }
+        | Request::RemoveVoter { .. } => None,
     }
 }
 
@@ -49,9 +58,14 @@ pub fn kind(event: &Event) -> &'static str {
             NoteKind::Refusal => "refusal",
             NoteKind::Hook => "hook",
         },
+        // What a drill decides to do is its own, though it says by which drill.
+        Change::Service { change: ServiceChange::Started { drill: Some(_), .. }, .. }
+        | Change::Drill { change: DrillChange::Begun { occasion: Some(_), .. }, .. } => "decision",
         Change::Topology { .. }
         | Change::VoterSet { .. }
         | Change::VoterRemoved { .. }
+        | Change::Drill { .. }
+        | Change::Occasion { .. }
         | Change::Service { .. } => {
             if event.by == "baton" {
                 "decision"
@@ -72,9 +86,14 @@ pub fn is_note(event: &Event) -> bool {
 #[must_use]
 pub fn about(event: &Event) -> Option<&ServiceId> {
     match &event.change {
-        Change::Service { service, .. } => Some(service),
+        Change::Service { service, .. }
+        | Change::Drill { change: DrillChange::Begun { service, .. }, .. } => Some(service),
         Change::Noted { note } => note.service.as_ref(),
-        Change::Topology { .. } | Change::VoterSet { .. } | Change::VoterRemoved { .. } => None,
+        Change::Topology { .. }
+        | Change::VoterSet { .. }
+        | Change::VoterRemoved { .. }
+        | Change::Occasion { .. }
+        | Change::Drill { .. } => None,
     }
 }
 
@@ -90,8 +109,29 @@ pub fn what(event: &Event) -> String {
         Change::Noted { note } if note.times > 1 => format!("{} ({} times)", note.text, note.times),
         Change::Noted { note } => note.text.clone(),
         Change::Service { change, .. } => of_service(change),
+        Change::Occasion { entry, missed: None, .. } => {
+            format!("calendar: {entry} is held from here on")
+        }
+        Change::Occasion { entry, missed: Some(why), .. } => {
+            format!("calendar: {entry} is missed: {why}")
+        }
+        Change::Drill { drill, stage, change } => of_drill(*drill, *stage, change),
     };
     if event.cause.is_empty() { text } else { format!("{text}: {}", event.cause) }
+}
+
+fn of_drill(drill: DrillId, stage: Option<Stage>, change: &DrillChange) -> String {
+    match change {
+        DrillChange::Begun { kind, service, .. } => {
+            format!("drill {drill} of {service} begins: {}", kind.name())
+        }
+        DrillChange::StageDone { .. } => {
+            let stage = stage.map_or("", Stage::name);
+            format!("drill {drill}: {stage} is done")
+        }
+        DrillChange::AbortAsked => format!("drill {drill} is given up"),
+        DrillChange::Ended { outcome, .. } => format!("drill {drill} {}", outcome.told()),
+    }
 }
 
 fn of_service(change: &ServiceChange) -> String {

@@ -8,6 +8,7 @@ mod audit;
 mod client;
 mod dns;
 mod doctor;
+mod drill;
 mod explain;
 mod follow;
 mod history;
@@ -81,6 +82,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::WhatIf(arguments) => what_if::run(&globals, arguments).await,
         Verb::Switchover(arguments) => switchover::switchover(&globals, arguments).await,
         Verb::Failover(arguments) => switchover::failover(&globals, arguments).await,
+        Verb::Drill(arguments) => drill::run(&globals, arguments).await,
         Verb::Hold(arguments) => hold::hold(&globals, arguments).await,
         Verb::Resume(arguments) => hold::resume(&globals, arguments).await,
         Verb::Forgo(arguments) => hold::forgo(&globals, arguments).await,

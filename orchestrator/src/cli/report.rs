@@ -298,6 +298,9 @@ fn text(record: &Record, clients: Option<&Clients>) -> String {
     if let Some(plan) = &record.plan {
         let _ = writeln!(text, "  plan     {plan}");
     }
+    if let Some(drill) = record.drill {
+        let _ = writeln!(text, "  drill    {drill}: baton drill report {drill}");
+    }
     if let Some(first) = record.steps.first() {
         let _ = writeln!(text, "  when     {}", time(first.at));
     }

@@ -57,6 +57,10 @@ pub fn problems(status: &Answer) -> Vec<(Mood, String)> {
             found.push((Mood::Odd, format!("name server {}: {problem}", server.server)));
         }
     }
+    for missed in &status.missed_drills {
+        let text = format!("drill {} was missed: {}", missed.entry, missed.why);
+        found.push((Mood::Odd, text));
+    }
     found.sort_by(|(a, _), (b, _)| b.cmp(a));
     found
 }
@@ -184,6 +188,7 @@ fn render(status: &Answer, problems: &[(Mood, String)], now: Timestamp) -> Strin
         text.push_str(&of_one_service(service));
     }
     text.push_str(&name_servers(status));
+    text.push_str(&drill(status));
     text.push('\n');
     for (mood, problem) in problems {
         let _ = writeln!(text, "{}", tinted(&format!("! {problem}"), *mood));
@@ -364,6 +369,19 @@ fn instance_row(instance: &InstanceStatus) -> Vec<comfy_table::Cell> {
         cell(yes(instance.admits), Mood::Plain),
         cell(age(instance.age_ms), if old { Mood::Bad } else { Mood::Plain }),
     ]
+}
+
+fn drill(status: &Answer) -> String {
+    let Some(drill) = &status.drill else { return String::new() };
+    let given_up = if drill.given_up { ", given up" } else { "" };
+    let waits = drill.waits.first().map_or_else(String::new, |f| format!(" · {}", f.text));
+    format!(
+        "\nDRILL {} ({}) of {} · at {}{given_up}{waits}\n",
+        drill.drill,
+        drill.kind.name(),
+        drill.service,
+        drill.stage.name()
+    )
 }
 
 fn name_servers(status: &Answer) -> String {

@@ -56,6 +56,7 @@ Act:
   switchover  Move the primary, planned: nothing is lost, rolls back when it cannot be done
   failover    Declare the primary lost and fail over now
   forgo       Give up commits in doubt, by their exact range, so that a lost primary can be replaced
+  drill       Rehearse a disaster: list, plan, run, schedule, abort, report
   hold        Pause automation of a service
   resume      Let automation go on, and acknowledge the last automatic failover
 
@@ -142,6 +143,8 @@ pub enum Verb {
     Switchover(Switchover),
     /// Declare the primary lost and fail over now
     Failover(Failover),
+    /// Rehearse a disaster: list, plan, run, schedule, abort, report
+    Drill(crate::drill::Arguments),
     /// Pause automation of a service
     Hold(Reasoned),
     /// Let automation go on, and acknowledge the last automatic failover

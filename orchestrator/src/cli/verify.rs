@@ -1,4 +1,5 @@
-//! `baton verify`: a bundle of evidence, or the page made of one, without any cluster.
+//! `baton verify`: a bundle of evidence about a change of primary or a drill, or the page made of
+//! one, without any cluster.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -12,6 +13,9 @@ use crate::report::html;
 use crate::screen::{print, time};
 use crate::verbs::{Globals, Verify};
 use crate::words;
+
+const KEY_ON_RECORD: &str =
+    "\nthat the key is that voter's is on record: `baton audit list --kind key`";
 
 /// What stands.
 #[derive(Serialize)]
@@ -43,6 +47,9 @@ pub fn run(globals: &Globals, arguments: &Verify) -> Result<u8, Failure> {
     let file = File::open(&arguments.file).map_err(unreadable)?;
     let read = file.take(most).read_to_string(&mut text);
     read.map_err(|error| refuse(format!("it cannot be read: {error}")))?;
+    if evidence::drill::is_of_drill(&text) {
+        return of_drill(globals, arguments, &text);
+    }
     let page = text.starts_with("<!DOCTYPE html>");
     let bundle = if page {
         html::bundle_of(&text).ok_or_else(|| refuse("there is no bundle in this page".into()))?
@@ -79,12 +86,78 @@ pub fn run(globals: &Globals, arguments: &Verify) -> Result<u8, Failure> {
         let _ = write!(said, "\ndeviation: {deviation}");
     }
     if arguments.key.is_none() {
-        said.push_str("\nthat the key is that voter's is on record: `baton audit list --kind key`");
+        said.push_str(KEY_ON_RECORD);
     }
     let stands = Stands {
         cluster: &told.cluster,
         transition: record.id.0,
         service: record.service.to_string(),
+        made_by: &told.made_by,
+        made_at: told.made_at,
+        key: &verified.key,
+        records: told.audit.lines.len(),
+        head: told.audit.head,
+        deviations: &told.deviations,
+    };
+    print(globals.output, &stands, &said)?;
+    Ok(wire::exit::OK)
+}
+
+/// What stands of a drill.
+#[derive(Serialize)]
+struct DrillStands<'a> {
+    cluster: &'a str,
+    drill: u64,
+    service: String,
+    outcome: &'a failover::drill::Outcome,
+    transitions: Vec<u64>,
+    made_by: &'a str,
+    made_at: failover::Timestamp,
+    key: &'a str,
+    records: usize,
+    head: orchestrator::audit::Head,
+    deviations: &'a [String],
+}
+
+fn of_drill(globals: &Globals, arguments: &Verify, bundle: &str) -> Result<u8, Failure> {
+    let named = arguments.file.display();
+    let refuse = |reason: String| {
+        let remedy = "ask for it again: `baton drill report ID --format json`, and compare";
+        Failure::new(wire::exit::FAILED, format!("{named}: {reason}"), remedy)
+    };
+    let verified = evidence::drill::verify(bundle).map_err(refuse)?;
+    if let Some(key) = arguments.key.as_ref().filter(|key| **key != verified.key) {
+        return Err(refuse(format!("it is signed with {}, and not with {key}", verified.key)));
+    }
+    let told = &verified.evidence;
+    let drill = &told.drill;
+    let mut said = format!(
+        "{named}: stands\ndrill {} ({}) of {} in cluster {}: {}, {} changes of primary\nmade by \
+         voter {} at {}, signed with key {}\n{} audit records, head {}",
+        drill.id,
+        drill.kind.name(),
+        drill.service,
+        told.cluster,
+        drill.outcome.told(),
+        told.transitions.len(),
+        told.made_by,
+        time(told.made_at),
+        verified.key,
+        told.audit.lines.len(),
+        told.audit.head,
+    );
+    for deviation in &told.deviations {
+        let _ = write!(said, "\ndeviation: {deviation}");
+    }
+    if arguments.key.is_none() {
+        said.push_str(KEY_ON_RECORD);
+    }
+    let stands = DrillStands {
+        cluster: &told.cluster,
+        drill: drill.id.0,
+        service: drill.service.to_string(),
+        outcome: &drill.outcome,
+        transitions: told.transitions.iter().map(|record| record.id.0).collect(),
         made_by: &told.made_by,
         made_at: told.made_at,
         key: &verified.key,

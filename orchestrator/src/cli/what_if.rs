@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use failover::Request;
-use failover::rehearse::{Ending, Hypothesis, Line};
+use failover::rehearse::{Ending, Hypothesis, Line, Rehearsal};
 use orchestrator::answers::WhatIf as Answer;
 
 use crate::client::{Cluster, Failure};
@@ -48,7 +48,15 @@ pub fn encoded(text: &str) -> String {
 }
 
 fn text(answer: &Answer) -> String {
-    let told = &answer.rehearsal;
+    let mut text = told(&answer.rehearsal);
+    if let Some(plan) = &answer.plan {
+        let _ = writeln!(text, "\nplan {plan}: nothing was changed");
+    }
+    text
+}
+
+/// What would follow, in words.
+pub fn told(told: &Rehearsal) -> String {
     let mut text = String::new();
     for finding in &told.refused {
         let line = format!("refused: {}", words::finding(finding));
@@ -66,9 +74,6 @@ fn text(answer: &Answer) -> String {
         for finding in &ending.findings {
             let _ = writeln!(text, "  {}", words::finding(finding));
         }
-    }
-    if let Some(plan) = &answer.plan {
-        let _ = writeln!(text, "\nplan {plan}: nothing was changed");
     }
     text
 }

@@ -1,7 +1,7 @@
 //! One changed byte is one too many, and a signature under an untrue story does not make it true.
 
 use failover::cluster::{Examined, Step, Trigger};
-use failover::event::{Seen as State, Stamp};
+use failover::event::{Change, Event, Seen as State, ServiceChange, Stamp};
 use failover::ids::{Epoch, Generation, Revision, TransitionId, VoterId};
 
 use super::*;
@@ -33,7 +33,10 @@ fn story() -> (Vec<String>, Record) {
         let (service, change) = match number {
             5 => {
                 let trigger = Trigger::PrimaryLost;
-                ("clinic", ServiceChange::Started { trigger, target: None, step: Step::Seal })
+                (
+                    "clinic",
+                    ServiceChange::Started { trigger, target: None, step: Step::Seal, drill: None },
+                )
             }
             8 | 10 => ("clinic", ServiceChange::StepDone),
             9 => ("other", ServiceChange::StepDone),
@@ -60,6 +63,7 @@ fn story() -> (Vec<String>, Record) {
         by: "baton".into(),
         cause: "cause 5".into(),
         plan: None,
+        drill: None,
         from: Some("a-1".parse().expect("a name")),
         to: Some("b-1".parse().expect("a name")),
         epoch: Epoch(1),
@@ -75,7 +79,7 @@ fn story() -> (Vec<String>, Record) {
 }
 
 fn found(lines: &[String], record: &Record) -> Option<Slice> {
-    let mut search = Search::new(record);
+    let mut search = Search::new(Story::of_transition(record));
     for line in lines {
         if search.take(line).expect("it follows") {
             break;
@@ -101,6 +105,8 @@ fn told() -> Evidence {
         sites: std::collections::BTreeMap::new(),
         services: Vec::new(),
         name_servers: Vec::new(),
+        drill: None,
+        missed_drills: Vec::new(),
     };
     evidence(("v1".into(), Timestamp(7)), &record, &status, Topology::default(), audit)
 }

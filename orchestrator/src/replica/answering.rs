@@ -54,6 +54,10 @@ impl Replica {
             Query::Readiness { of } => {
                 self.readiness(of.as_deref()).map_or(Reply::NoLeader, Question::answer)
             }
+            Query::Calendar => Reply::found(&self.calendar()),
+            Query::Drills => Reply::found(&self.drills()),
+            Query::Drill(id) => self.drill_told(*id),
+            Query::DrillPlan(request) => self.drill_plan(request),
             Query::Topology => Reply::found(&DeclaredTopology {
                 version: self.cluster.topology_version,
                 topology: self.cluster.topology.clone(),
@@ -63,6 +67,9 @@ impl Replica {
 
     /// The hash of what a change of primary that is asked for would do, as `--dry-run` shows it.
     pub(super) fn plan_of(&self, request: &Request) -> Option<String> {
+        if matches!(request, Request::Drill { .. }) {
+            return self.drill_hash(request);
+        }
         if !matches!(request, Request::Switchover { .. } | Request::Failover { .. }) {
             return None;
         }
@@ -120,6 +127,8 @@ impl Replica {
             sites: self.cluster.topology.sites.clone(),
             services: self.cluster.services.iter().map(|(id, s)| self.service(id, s)).collect(),
             name_servers: self.name_servers(),
+            drill: self.drill_status(),
+            missed_drills: self.missed_drills(),
         }
     }
 
@@ -289,7 +298,7 @@ impl Replica {
     }
 
     /// What would follow, if: nothing where this voter does not lead.
-    fn rehearse(&self, cluster: &Cluster, hypothesis: &Hypothesis) -> Option<Rehearsal> {
+    pub(super) fn rehearse(&self, cluster: &Cluster, hypothesis: &Hypothesis) -> Option<Rehearsal> {
         let lead = self.lead.as_ref()?;
         let voters = self.seats();
         Some(rehearse(cluster, &lead.view, &voters, hypothesis, self.clocks.now))

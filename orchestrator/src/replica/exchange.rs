@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use failover::cluster::Voter;
 use failover::event::Note;
-use failover::ids::{Incarnation, InstanceId, Revision, ServiceId, TransitionId, VoterId};
+use failover::ids::{DrillId, Incarnation, InstanceId, Revision, ServiceId, TransitionId, VoterId};
 use failover::rehearse::Hypothesis;
 use failover::report::{Answer, Observation, Report};
 use failover::{Finding, Moment, Request, Timestamp};
@@ -96,6 +96,14 @@ pub enum Query {
     Transitions,
     /// The report of one transition.
     Transition(TransitionId),
+    /// The calendar of drills.
+    Calendar,
+    /// Every drill.
+    Drills,
+    /// One drill, with the changes of primary that it made or met.
+    Drill(DrillId),
+    /// What a drill would do, and whether it may.
+    DrillPlan(Box<Request>),
     /// What is declared.
     Topology,
     /// What would follow, if.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use failover::cluster::Voter;
 use failover::event::{Change, Event};
-use failover::ids::{Incarnation, InstanceId, ServiceId, VoterId};
+use failover::ids::{DrillId, Incarnation, InstanceId, ServiceId, VoterId};
 use failover::{Moment, Request, Ruling, Verdict, View, decide_one};
 use raft::{ProgressState, ReadState, SnapshotStatus};
 
+use super::drills::{Drilling, Following};
 use super::notes::{Then, Why};
 use super::{Clocks, ELECTION_TICKS, Output, Replica, Reply, Token};
 use crate::answers::Accepted;
@@ -21,8 +21,6 @@ const TRANSFER_EVERY: Duration = Duration::from_secs(10);
 const TRANSFER_AFTER: Duration = Duration::from_secs(2);
 /// How many election timeouts a snapshot may take to arrive.
 const SNAPSHOT_PATIENCE: u32 = 10;
-/// How often a voter's description is proposed again while it has no effect.
-const DESCRIBE_EVERY: Duration = Duration::from_secs(5);
 
 /// Whose case is to be judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +62,8 @@ pub(super) struct Lead {
     /// Incarnations heard of voters whose log entry has none.
     pub(super) incarnations: BTreeMap<VoterId, Incarnation>,
     proposals: BTreeMap<String, Proposal>,
+    pub(super) drilling: Drilling,
+    pub(super) following: Following,
     /// When the proposal that begins the record was last made.
     pub(super) began: Option<Moment>,
     /// What is noted and not in the log yet.
@@ -76,6 +76,11 @@ pub(super) struct Lead {
     snapshots: BTreeMap<VoterId, Moment>,
 }
 
+/// The drill that a change is about.
+fn about_drill(change: &Change) -> Option<DrillId> {
+    if let Change::Drill { drill, .. } = change { Some(*drill) } else { None }
+}
+
 /// A round of heartbeats that confirms leadership, and the reports it answers.
 pub(super) struct Round {
     context: String,
@@ -86,6 +91,7 @@ pub(super) struct Round {
 struct Proposal {
     at: Moment,
     service: Option<ServiceId>,
+    drill: Option<DrillId>,
     then: Then,
 }
 
@@ -104,6 +110,8 @@ impl Lead {
             described: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             proposals: BTreeMap::new(),
+            drilling: Drilling::default(),
+            following: Following::default(),
             began: None,
             ledger: Ledger::new(super::notes::ALIKE),
             counter: 0,
@@ -111,6 +119,11 @@ impl Lead {
             transferred: None,
             snapshots: BTreeMap::new(),
         }
+    }
+
+    /// What is proposed and not settled: of which service, of which drill.
+    pub(super) fn proposed(&self) -> impl Iterator<Item = (Option<&ServiceId>, Option<DrillId>)> {
+        self.proposals.values().map(|proposal| (proposal.service.as_ref(), proposal.drill))
     }
 
     /// The answers to everything that this leadership leaves open.
@@ -146,10 +159,12 @@ impl Replica {
             return false;
         }
         let recorded = self.begin_record();
+        let judges = self.due != Due::Nobody;
         let decided = self.decide();
+        let drilled = judges && (self.decide_drill() | self.follow_calendar());
         let described = self.describe_voters();
         let begun = self.begin_round();
-        recorded || decided || described || begun
+        recorded || decided || drilled || described || begun
     }
 
     fn decide(&mut self) -> bool {
@@ -213,6 +228,7 @@ impl Replica {
         let members = self.members_of(&change);
         let Why { cause, plan } = why.into();
         let event = Event { stamp: self.stamp(), by: by.into(), cause, plan, change };
+        let drill = about_drill(&event.change);
         let text = serde_json::to_string(&event).map_err(|e| e.to_string())?;
         if text.len() > EVENT_BYTES {
             return Err(format!("an event of {} bytes is too large", text.len()));
@@ -229,7 +245,7 @@ impl Replica {
         proposed.map_err(|e| format!("Raft: {e}"))?;
         let at = self.clocks.now;
         if let Some(lead) = &mut self.lead {
-            lead.proposals.insert(id, Proposal { at, service, then });
+            lead.proposals.insert(id, Proposal { at, service, drill, then });
         }
         Ok(())
     }
@@ -245,6 +261,7 @@ impl Replica {
     pub(super) fn proposal_applied(&mut self, id: &str, had_effect: bool) {
         let Some(lead) = &mut self.lead else { return };
         let Some(proposal) = lead.proposals.remove(id) else { return };
+        let drill = proposal.drill;
         let Some((token, settled)) = proposal.then else { return };
         let reply = if let Some(reply) = settled {
             reply
@@ -256,7 +273,8 @@ impl Replica {
                 .and_then(|service| service.transition.as_ref());
             Reply::Accepted(Accepted {
                 revision: self.cluster.revision,
-                transition: open.map(|transition| transition.id),
+                transition: open.map(|transition| transition.id).filter(|_| drill.is_none()),
+                drill,
                 text: newest.map(|entry| entry.text.clone()).unwrap_or_default(),
             })
         } else {
@@ -279,6 +297,7 @@ impl Replica {
         if !self.is_informed() {
             return Err(Reply::NoLeader);
         }
+        self.tell_calendar(request);
         let Clocks { now, wall } = self.clocks;
         let lead = self.lead.as_mut().ok_or(Reply::NoLeader)?;
         lead.view.follow(&self.cluster, now);
@@ -295,6 +314,8 @@ impl Replica {
                     Change::Topology { .. }
                     | Change::VoterSet { .. }
                     | Change::Noted { .. }
+                    | Change::Drill { .. }
+                    | Change::Occasion { .. }
                     | Change::VoterRemoved { .. } => None,
                 };
                 let why = Why { cause, plan: self.plan_of(request) };
@@ -461,39 +482,5 @@ impl Replica {
             .map(|(id, _)| VoterId(*id))
             .map(|voter| (self.primaries_at(voter), self.instances_at(voter), voter))
             .min()
-    }
-
-    /// Records voters of the initial group, and what every voter's disk was born with.
-    fn describe_voters(&mut self) -> bool {
-        if self.is_described() {
-            return false;
-        }
-        let now = self.clocks.now;
-        let mut due: Vec<(VoterId, Voter)> = Vec::new();
-        let Some(lead) = &self.lead else { return false };
-        // Not those who leave in a joint phase: their removal is what the log says last of them.
-        for id in self.raw.raft.prs().conf().to_conf_state().voters.into_iter().map(VoterId) {
-            let Some(mut voter) = self.voter(id).cloned() else { continue };
-            let recorded = self.cluster.voters.get(&id);
-            if recorded.is_some_and(|voter| voter.incarnation.is_some()) {
-                continue;
-            }
-            let own = (id == self.setup.id).then_some(&self.setup.incarnation);
-            voter.incarnation = own.or(lead.incarnations.get(&id)).cloned();
-            let lately = lead.described.get(&id).is_some_and(|at| now.since(*at) < DESCRIBE_EVERY);
-            if !lately && recorded != Some(&voter) {
-                due.push((id, voter));
-            }
-        }
-        let mut proposed = false;
-        for (id, voter) in due {
-            let cause = format!("voter {id} is {}", voter.name);
-            let change = Change::VoterSet { id, voter };
-            proposed |= self.propose(change, cause, "baton", None, None).is_ok();
-            if let Some(lead) = &mut self.lead {
-                lead.described.insert(id, now);
-            }
-        }
-        proposed
     }
 }

@@ -14,6 +14,8 @@ use crate::message::{Envelope, Refusal};
 const SAID_AGAIN: Duration = Duration::from_mins(1);
 /// Another one this often.
 const SAID_LATELY: Duration = Duration::from_secs(1);
+/// How often a voter's description is proposed again while it has no effect.
+const DESCRIBE_EVERY: Duration = Duration::from_secs(5);
 
 /// What a voter's place in the order of candidates depends on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -146,6 +148,8 @@ impl Replica {
             | Change::VoterRemoved { .. }
             | Change::Topology { .. }
             | Change::Noted { .. }
+            | Change::Drill { .. }
+            | Change::Occasion { .. }
             | Change::Service { .. } => None,
         }
     }
@@ -230,5 +234,39 @@ impl Replica {
         let Some(voter) = self.voter(id) else { return 0 };
         let all = self.cluster.services.values().flat_map(|s| s.spec.instances.values());
         all.filter(|instance| instance.site == voter.site).count()
+    }
+
+    /// Records voters of the initial group, and what every voter's disk was born with.
+    pub(super) fn describe_voters(&mut self) -> bool {
+        if self.is_described() {
+            return false;
+        }
+        let now = self.clocks.now;
+        let mut due: Vec<(VoterId, Voter)> = Vec::new();
+        let Some(lead) = &self.lead else { return false };
+        // Not those who leave in a joint phase: their removal is what the log says last of them.
+        for id in self.raw.raft.prs().conf().to_conf_state().voters.into_iter().map(VoterId) {
+            let Some(mut voter) = self.voter(id).cloned() else { continue };
+            let recorded = self.cluster.voters.get(&id);
+            if recorded.is_some_and(|voter| voter.incarnation.is_some()) {
+                continue;
+            }
+            let own = (id == self.setup.id).then_some(&self.setup.incarnation);
+            voter.incarnation = own.or(lead.incarnations.get(&id)).cloned();
+            let lately = lead.described.get(&id).is_some_and(|at| now.since(*at) < DESCRIBE_EVERY);
+            if !lately && recorded != Some(&voter) {
+                due.push((id, voter));
+            }
+        }
+        let mut proposed = false;
+        for (id, voter) in due {
+            let cause = format!("voter {id} is {}", voter.name);
+            let change = Change::VoterSet { id, voter };
+            proposed |= self.propose(change, cause, "baton", None, None).is_ok();
+            if let Some(lead) = &mut self.lead {
+                lead.described.insert(id, now);
+            }
+        }
+        proposed
     }
 }

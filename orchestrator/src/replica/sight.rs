@@ -120,6 +120,8 @@ impl Replica {
             zone_version: known.zone_version,
             voters: known.voters.clone(),
             transitions: known.transitions.clone(),
+            drills: BTreeMap::new(),
+            calendar: BTreeMap::new(),
             history: VecDeque::new(),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use failover::calendar::{Calendar, Entry};
 use failover::cluster::Voter;
 use failover::ids::{InstanceId, SiteId, VoterId};
 use failover::topology::{
@@ -11,7 +12,14 @@ use failover::topology::{
 };
 
 use super::Declared;
-use super::tables::{DnsTable, File, InstanceTable, Length, Profile, ServiceTable, TimingTable};
+use super::tables::{
+    DnsTable, DrillsTable, File, InstanceTable, Length, Profile, ServiceTable, TimingTable,
+};
+
+/// How long a service runs elsewhere in a scheduled drill, unless something else is written.
+const DWELL: Duration = Duration::from_mins(5);
+/// How late a scheduled drill may begin, unless something else is written.
+const WITHIN: Duration = Duration::from_hours(1);
 
 /// One thing wrong with a file.
 pub(super) struct Problem {
@@ -43,6 +51,7 @@ pub(super) fn build(file: File) -> Result<Declared, Vec<Problem>> {
         ..Topology::default()
     };
     topology.dns = build.dns(&file.dns, file.timing.profile);
+    topology.drills = build.drills(&file.drills);
     let voters = build.sites(&file, &mut topology);
     for service in file.service {
         build.service(service, &mut topology);
@@ -142,6 +151,38 @@ impl Build {
             ttl,
             servers: BTreeMap::new(),
             secondaries: table.secondaries.clone(),
+        }
+    }
+
+    /// What is not written is as [`Calendar::default`] has it.
+    fn drills(&mut self, table: &DrillsTable) -> Calendar {
+        let usual = Calendar::default();
+        let time_zone = table.time_zone.clone().unwrap_or(usual.time_zone);
+        if !crate::calendar::knows(&time_zone) {
+            let text =
+                format!("`{}` is no time zone, as \"Europe/Rome\" is", time_zone.escape_debug());
+            self.wrong("drills.time_zone", text);
+        }
+        let mut schedule = BTreeMap::new();
+        for entry in &table.schedule {
+            let declared = Entry {
+                kind: entry.kind,
+                service: entry.service.clone(),
+                to: entry.to.clone(),
+                dwell: entry.dwell.map_or(DWELL, |length| length.0),
+                when: entry.when,
+                within: entry.within.map_or(WITHIN, |length| length.0),
+            };
+            if schedule.insert(entry.name.clone(), declared).is_some() {
+                let text = format!("two entries are called `{}`: rename one", entry.name);
+                self.problems.push(Problem::again(format!("drills.schedule.{}", entry.name), text));
+            }
+        }
+        Calendar {
+            time_zone,
+            protected: table.protected.clone().unwrap_or(usual.protected),
+            blackouts: table.blackouts.clone(),
+            schedule,
         }
     }
 

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use failover::ids::{InstanceId, NameServerId, ServiceId, SiteId};
+use failover::calendar::{Blackout, Hours, When};
+use failover::drill::Kind;
+use failover::ids::{InstanceId, NameServerId, ScheduleId, ServiceId, SiteId};
 use failover::topology::OnLastCopy;
 use serde::Deserialize;
 
@@ -18,6 +20,31 @@ pub(super) struct File {
     pub(super) site: Vec<SiteTable>,
     #[serde(default)]
     pub(super) service: Vec<ServiceTable>,
+    #[serde(default)]
+    pub(super) drills: DrillsTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DrillsTable {
+    pub(super) time_zone: Option<String>,
+    pub(super) protected: Option<Vec<Hours>>,
+    #[serde(default)]
+    pub(super) blackouts: Vec<Blackout>,
+    #[serde(default)]
+    pub(super) schedule: Vec<ScheduleTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScheduleTable {
+    pub(super) name: ScheduleId,
+    pub(super) kind: Kind,
+    pub(super) service: ServiceId,
+    pub(super) to: Option<InstanceId>,
+    pub(super) dwell: Option<Length>,
+    pub(super) when: When,
+    pub(super) within: Option<Length>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -212,3 +212,59 @@ fn a_difference_names_its_key() {
     let keys: Vec<_> = diff(&now, &then).into_iter().map(|d| d.key).collect();
     assert_eq!(keys, ["services.clinic.required"]);
 }
+
+const CALENDAR: &str = r#"
+[drills]
+time_zone = "Europe/Paris"
+protected = ["mon-fri 08:00-20:00"]
+blackouts = ["2026-12-20..2027-01-07"]
+
+[[drills.schedule]]
+name = "quarterly"
+kind = "switchover"
+service = "clinic"
+to = "roubaix-1"
+when = "first sun 03:00"
+dwell = "10m"
+"#;
+
+#[test]
+fn a_calendar_of_drills_is_declared_or_is_the_usual_one() {
+    let usual = parsed(RIGHT).expect("right").topology;
+    assert!(usual.drills.is_default());
+    let text = serde_json::to_string(&usual).expect("JSON");
+    assert!(!text.contains("drills"), "what was not declared is not told to older voters");
+    let drills = parsed(&format!("{RIGHT}{CALENDAR}")).expect("right").topology.drills;
+    assert_eq!((drills.time_zone.as_str(), drills.protected.len()), ("Europe/Paris", 1));
+    let entry = drills.schedule.values().next().expect("there is one");
+    assert_eq!((entry.dwell, entry.within), (Duration::from_mins(10), Duration::from_hours(1)));
+    assert_eq!(entry.when.to_string(), "first sun 03:00");
+    let differ = parsed(&format!("{RIGHT}{CALENDAR}")).expect("right").topology;
+    let keys: Vec<_> = diff(&usual, &differ).into_iter().map(|d| d.key).collect();
+    assert!(keys.iter().any(|key| key == "drills.schedule.quarterly.when"), "{keys:?}");
+}
+
+#[test]
+fn what_is_wrong_with_a_calendar_names_line_and_key() {
+    for (from, to, said) in [
+        ("Europe/Paris", "Europe/Pariss", "t.toml:44:13: drills.time_zone: `Europe/Pariss` is no"),
+        ("mon-fri 08:00-20:00", "mon-fri 8-20", "t.toml:45:13: drills.protected"),
+        ("first sun 03:00", "fifth sun 03:00", "t.toml:53:8"),
+        ("roubaix-1\"\nwhen", "roubaix-9\"\nwhen", "t.toml:52:6: drills.schedule.quarterly.to: "),
+        (
+            "service = \"clinic\"",
+            "service = \"x\"",
+            "t.toml:51:11: drills.schedule.quarterly.service",
+        ),
+        (
+            "dwell = \"10m\"",
+            "dwell = \"25h\"",
+            "t.toml:54:9: drills.schedule.quarterly.dwell: at most",
+        ),
+        ("dwell", "dwel", "t.toml:54:1"),
+    ] {
+        let text = format!("{RIGHT}{}", CALENDAR.replacen(from, to, 1));
+        let error = parsed(&text).expect_err(to).to_string();
+        assert!(error.starts_with(said), "{to}: {error}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod audit;
 mod disk;
+mod drills;
 mod elections;
 mod garbage;
 mod http;

@@ -95,6 +95,7 @@ mod tests {
             by: "baton".into(),
             cause: String::new(),
             plan: None,
+            drill: None,
             from: None,
             to: None,
             epoch: Epoch(1),

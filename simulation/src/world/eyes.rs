@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use failover::ids::InstanceId;
+use failover::ids::{InstanceId, ServiceId};
 use failover::report::{Knock, NameServerAnswer, Observation, Port};
-use failover::zone::Data;
+use failover::topology::ServiceSpec;
+use failover::zone::{Data, canary_name};
 use orchestrator::routes::Question;
 
 use super::parts::{Body, Door, Looker};
@@ -255,7 +256,12 @@ impl World {
             .filter(|(id, _)| zone.epochs.contains_key(*id))
             .map(|(id, spec)| (id.clone(), addresses(zone, &spec.writable)))
             .collect();
-        NameServerAnswer::Serves { version: zone.version, writable }
+        let canary = |(id, spec): (&ServiceId, &ServiceSpec)| {
+            let found = addresses(zone, &canary_name(spec));
+            (!found.is_empty()).then(|| (id.clone(), found))
+        };
+        let canaries = self.topology.services.iter().filter_map(canary).collect();
+        NameServerAnswer::Serves { version: zone.version, writable, canaries }
     }
 }
 

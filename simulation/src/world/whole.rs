@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use failover::drill::Drill;
 use failover::ids::{InstanceId, Lsn, ServiceId};
 use orchestrator::replica::{Clocks, Input, Output, Query, Reply};
 
@@ -163,6 +164,23 @@ impl World {
     #[must_use]
     pub fn in_doubt(&self, index: usize) -> Option<(Lsn, Lsn)> {
         self.oracle.service(index)?.in_doubt
+    }
+
+    /// The newest drill, as whoever has applied most knows it.
+    #[must_use]
+    pub fn drill(&self) -> Option<&Drill> {
+        let running = self.voters.iter().filter_map(|voter| voter.process.as_ref());
+        let newest = running.map(|process| process.replica.cluster()).max_by_key(|it| it.revision);
+        newest?.drills.values().next_back()
+    }
+
+    /// Where the voter that leads stands.
+    #[must_use]
+    pub fn leader_place(&self) -> Option<u8> {
+        let leading = self.voters.iter().find(|voter| {
+            voter.process.as_ref().is_some_and(|process| process.replica.is_leader())
+        });
+        leading.map(|voter| voter.place)
     }
 
     /// A service's name.
