@@ -304,6 +304,5 @@ fn local(draw: &mut Draw<'_>, epoch: Epoch, generation: Generation, now: Moment)
         started: ago(draw),
         down_since: ago(draw),
         informed: draw.yes(),
-        serves: draw.yes(),
     }
 }
