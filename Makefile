@@ -57,7 +57,7 @@ profile: programs ## where the simulated world's time goes (needs valgrind)
 	@bash scripts/profile
 
 ci-swarm: programs
-	@$(SIM) swarm --seeds 4000
+	@$(SIM) swarm --seeds 10000
 
 sweep: programs ## every process killed at every step; every way to cut three sites
 	@$(SIM) sweep crash
