@@ -36,7 +36,7 @@ fn i01_i02_i03_i05_i06_i07_i13_i14_i19_i22_i29_random_disasters_lose_nothing_and
 
 /// Seeds that failed once. What they showed is told by a test of its own as well, because another
 /// change of the world gives each of them another course.
-const PINNED: [(u64, &str); 28] = [
+const PINNED: [(u64, &str); 31] = [
     (28, "the former primary took the next epoch itself, and its readers were called stale"),
     (42, "a disk stayed slow that was put right without power"),
     (103, "a twin's timeline was unknown to the new primary, and was rewound"),
@@ -59,6 +59,9 @@ const PINNED: [(u64, &str); 28] = [
     (7289, "a late start by a guard that was stopped left a server that its agent knew nothing of"),
     (8461, "a setting was emptied again just when the first time was looked at"),
     (2491, "the record was narrowed on the word of a primary that was gone"),
+    (10048, "what an agent said once more was taken for the last that it said"),
+    (10204, "a doubt was closed by what was said before the next commit was in doubt"),
+    (10222, "an agent that stood still learnt late that its marker had been durable in time"),
     (21924, "a vote was on its way when the disk that showed it was taken away"),
     (53736, "a clean stop was called off while the guard was stopped, and readers had no lease"),
     (57134, "a report of an ended run that the leader had not heard put an end to the present one"),

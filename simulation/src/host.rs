@@ -178,6 +178,13 @@ impl Host {
         senders.into_iter().any(|sender| sender.stream == stream && sender.posed)
     }
 
+    /// Where its own newest marker ends, if that is one of this epoch.
+    #[must_use]
+    pub fn marker_of(&self, epoch: failover::Epoch) -> Option<Lsn> {
+        let (of, end) = self.disk.data.as_ref()?.marker?;
+        (of == epoch).then_some(end)
+    }
+
     /// What is in its data directory, for the oracle.
     #[must_use]
     pub fn log(&self) -> Option<&Log> {

@@ -16,6 +16,8 @@ use crate::world::Machine;
 const BOUND: Duration = Duration::from_secs(5);
 /// For so long an impostor may stream before it is ended.
 const MOMENT: Duration = Duration::from_secs(1);
+/// So late may be heard what an agent said before.
+const LATE: Duration = Duration::from_secs(5);
 /// Calm has lasted this long: there is a leader, and it has heard everybody.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
@@ -26,6 +28,7 @@ pub(crate) struct Doubtful {
     host: usize,
     epoch: Epoch,
     at: Lsn,
+    since: At,
     /// The log says that there may be such a commit.
     recorded: bool,
 }
@@ -61,7 +64,7 @@ impl Oracle {
         let Some(epoch) = self.hosts[host].writable_in else { return };
         let service = self.service_of[host];
         let at = self.commit(number).at;
-        let mut commit = Doubtful { number, host, epoch, at, recorded: false };
+        let mut commit = Doubtful { number, host, epoch, at, since: now, recorded: false };
         let state = &mut self.services[service];
         commit.recorded = state.recorded.iter().any(|doubt| doubt.covers(&commit));
         state.doubtful.push(commit);
@@ -118,19 +121,30 @@ impl Oracle {
         position: usize,
         (service, primary): (&Service, Option<usize>),
         machines: &[Machine],
+        now: At,
     ) -> Result<(), String> {
         let recorded: Vec<Recorded> = service
             .doubts
             .iter()
             .map(|it| Recorded { epoch: it.epoch, to: it.position.lsn, open: it.open })
             .collect();
+        let mut again = Vec::new();
         let state = &mut self.services[position];
         state.recorded.clone_from(&recorded);
         if state.doubtful.is_empty() {
             return Ok(());
         }
         for commit in &mut state.doubtful {
-            commit.recorded |= recorded.iter().any(|doubt| doubt.covers(commit));
+            let covered = recorded.iter().any(|doubt| doubt.covers(commit));
+            // One that was open may have been closed by what was said before this commit was made,
+            // and heard late: what is said next tells of this one.
+            let closed = |doubt: &Recorded| doubt.epoch == commit.epoch && !doubt.open;
+            let outran = commit.recorded && recorded.iter().any(closed);
+            if !covered && outran && now.since(commit.since) < LATE {
+                commit.recorded = false;
+                again.push(commit.number);
+            }
+            commit.recorded |= covered;
         }
         let dropped: Vec<Doubtful> = state
             .doubtful
@@ -144,6 +158,8 @@ impl Oracle {
             let covered = recorded.iter().any(|doubt| doubt.covers(it));
             covered || (!it.recorded && it.epoch == epoch)
         });
+        let told = |number| (now, Due::Told { service: position, number });
+        self.due.extend(again.into_iter().map(told));
         for commit in dropped {
             let given_up =
                 service.forgone.is_some_and(|(epoch, to)| epoch == commit.epoch && commit.at <= to);

@@ -255,7 +255,7 @@ impl Oracle {
         let proven = &mut self.services[service].proven;
         let newest = proven.last().copied();
         let news = proven.insert(epoch);
-        if newest.is_some_and(|newest| newest > epoch) {
+        if newest.is_some_and(|newest| newest > epoch) && !self.marked_before(host, epoch, machines) {
             let text = format!(
                 "I-03: {} committed durably in epoch {epoch} after a newer one had",
                 self.name(host)
@@ -263,6 +263,18 @@ impl Oracle {
             self.violate(&text);
         }
         news.then(|| format!("marker of epoch {epoch} is durable"))
+    }
+
+    /// Whether the newest marker of a host is in the log of its service's primary: then it was
+    /// durable before that one was chosen, though its agent stood still and learns it only now.
+    fn marked_before(&self, host: usize, epoch: Epoch, machines: &[Machine]) -> bool {
+        let primary = self.services[self.service_of[host]].primary.filter(|it| *it != host);
+        let log = |host: usize| machines.get(host).and_then(|it| it.host.log());
+        let end = machines.get(host).and_then(|it| it.host.marker_of(epoch));
+        let (Some(own), Some(theirs), Some(end)) = (log(host), primary.and_then(log), end) else {
+            return false;
+        };
+        end <= theirs.end() && end <= own.fork(theirs)
     }
 
     /// I-07 and I-08, by the setting itself.

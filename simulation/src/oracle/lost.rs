@@ -118,8 +118,9 @@ impl Oracle {
                 Err(format!("I-26: {name} runs, and was taken for lost after {silence} ms"))
             };
         }
-        // Its agent may have said so before it ended itself.
-        let spoke = known.reports.sent.last().map(|(.., at)| *at);
+        // Its agent may have said so before it ended itself. What it says once more through another
+        // voter was first said before what it says now.
+        let spoke = known.reports.sent.iter().map(|(.., at)| *at).max();
         if known.ended.is_none() || spoke >= known.ended {
             return Ok(());
         }

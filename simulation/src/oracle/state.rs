@@ -202,7 +202,7 @@ impl Oracle {
         } else if primary != before.primary {
             return Err(format!("I-04: epoch {} has two primaries", service.epoch));
         }
-        self.doubts_follow(position, (service, primary), machines)?;
+        self.doubts_follow(position, (service, primary), machines, now)?;
         self.steps_forward(position, service)?;
         self.auto_failovers(position, service, machines, now)?;
         self.name_moved(position, service)?;
