@@ -72,11 +72,16 @@ async fn prepare(instance: &Instance, epoch: Epoch) -> Result<(), PerformError> 
 async fn admit(instance: &Instance) -> Result<(), PerformError> {
     let assignment = instance.assignment()?;
     if assignment.role_is_primary() {
-        let local = instance.local();
-        if !lease::is_valid(&local, &assignment.timing, now()) {
-            return Err(PerformError::Stale("the lease has ended"));
+        let leased = || lease::is_valid(&instance.local(), &assignment.timing, now());
+        let ended = || PerformError::Stale("the lease has ended");
+        if !leased() {
+            return Err(ended());
         }
         guard_lease(instance).await?;
+        // The guard may have stood still for longer than the lease lasted.
+        if !leased() {
+            return Err(ended());
+        }
         instance.state().serves = true;
     }
     admission::open(&instance.layout, &assignment.client_access)?;

@@ -241,6 +241,11 @@ impl Guard {
         match order {
             Order::Start(launch) => self.start(inner, &launch),
             Order::Signal(number) => {
+                // One that is read late must not wake what is due to be killed.
+                if inner.deadline.is_some_and(|deadline| deadline <= wire::clock::now()) {
+                    kill_tree(inner, Cause::Deadline);
+                    return Word::Failed("the deadline has passed".into());
+                }
                 let sent = inner.child.ok_or(Errno::ESRCH).and_then(|child| {
                     Signal::try_from(number).and_then(|signal| kill(child, signal))
                 });
@@ -389,6 +394,17 @@ mod tests {
             assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
             assert_eq!(inner.cause, Cause::Deadline);
         }
+    }
+
+    #[test]
+    fn i13_a_signal_that_is_read_after_the_deadline_wakes_nobody() {
+        let (guard, mut child) = guarding();
+        let mut inner = guard.lock();
+        inner.deadline = Some(wire::clock::now().before(Duration::from_millis(1)));
+        let word = guard.obey(&mut inner, Order::Signal(Signal::SIGHUP as i32));
+        assert!(matches!(word, Word::Failed(_)), "{word:?}");
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+        assert_eq!(inner.cause, Cause::Deadline);
     }
 
     #[test]

@@ -373,12 +373,11 @@ impl Host {
         match run.step {
             0 => {
                 if matches!(assignment.role, Role::Primary { .. }) {
+                    // Asked twice: the guard may stand still for longer than the lease lasts.
                     let Some(agent) = &self.agent else { return Next::Failed };
-                    let local = self.local(agent);
-                    if run.answer.is_none()
-                        && !run.asked
-                        && !lease::is_valid(&local, &assignment.timing, turn.now)
-                    {
+                    let leased = lease::is_valid(&self.local(agent), &assignment.timing, turn.now);
+                    let waits = run.asked && run.answer.is_none();
+                    if !leased && !waits {
                         return Next::Failed;
                     }
                     let end = self.lease_end();

@@ -64,6 +64,11 @@ impl Host {
 
     fn obey(&mut self, turn: &mut Turn, order: Order) -> Word {
         let Some(guard) = &mut self.guard else { return Word::Gone };
+        let late = guard.deadline.is_some_and(|deadline| deadline <= turn.now);
+        if late && matches!(order, Order::Reload | Order::Stop) {
+            self.guard_looks(turn);
+            return Word::Failed;
+        }
         match order {
             Order::Start => {
                 if guard.child.is_some() || self.server.is_some() {

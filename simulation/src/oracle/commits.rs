@@ -144,7 +144,12 @@ impl Oracle {
             })
             .count();
         if holders >= state.required as usize {
-            self.hosts[host].acknowledged = Some((commit.written, now));
+            let window = self.fence_after;
+            let known = &mut self.hosts[host].acknowledged;
+            known.push_back((commit.written, now));
+            while known.front().is_some_and(|(written, _)| now.since(*written) > window) {
+                known.pop_front();
+            }
         } else {
             let ends: Vec<_> = machines.iter().map(|it| it.host.flushed_to()).collect();
             let text = format!(

@@ -1,5 +1,7 @@
 //! What machines do, held against what they may.
 
+use std::collections::VecDeque;
+
 use failover::ids::{Epoch, Lsn, Timeline};
 
 use super::Oracle;
@@ -40,9 +42,9 @@ pub struct HostState {
     pub(super) strained: bool,
     /// What its agent said.
     pub(super) reports: Reports,
-    /// When the last commit was written of which a client was told and that the rule's standbys
-    /// hold, and when it was told.
-    pub(super) acknowledged: Option<(At, At)>,
+    /// When the last commits were written of which clients were told and that the rule's standbys
+    /// hold, and when they were told, as far as they may vouch for a primary.
+    pub(super) acknowledged: VecDeque<(At, At)>,
     /// When its PostgreSQL last ended.
     pub(super) ended: Option<At>,
     /// Where its log ended when it was last found writable, and when that was.
@@ -421,6 +423,7 @@ impl Oracle {
         }
         let state = &mut self.hosts[host];
         state.ended = Some(now);
+        state.acknowledged.clear();
         state.writable = false;
         state.admits = false;
         state.proven = None;

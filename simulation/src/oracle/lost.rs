@@ -143,11 +143,15 @@ impl Oracle {
         if moves || strained || !self.lawful_clocks || state.required == 0 {
             return;
         }
-        // The agent's own commits go the same way: the newest of them that has returned was begun
-        // no longer before this one than one takes, and the pause between two.
-        let vouches = known.acknowledged.is_some_and(|(written, told)| {
-            let spent = now.since(written) + told.since(written) + self.pause;
-            spent < self.fence_after
+        // The agent's own commits go the same way, one after another, a pause between two. When a
+        // client was told of a commit, all of them had returned that were begun before it; the
+        // next was begun within a pause, and had returned when a client was told of another commit
+        // that was written later than that. So whoever was told of both saw it: it was begun after
+        // the first was written, and vouches.
+        let known = &known.acknowledged;
+        let vouches = known.back().is_some_and(|(newest, _)| {
+            let first = known.iter().rev().find(|(_, told)| told.plus(self.pause) <= *newest);
+            first.is_some_and(|(written, _)| now.since(*written) < self.fence_after)
         });
         if vouches {
             let text = format!(
