@@ -7,6 +7,7 @@
 //! it: a rule that does not cover what PostgreSQL may enforce (I-07), a second grant of an epoch
 //! (I-04), a step out of order.
 
+use crate::alert;
 use crate::calendar::{self, Occasion};
 use crate::cluster::{
     Cluster, Doubt, Entry, HISTORY_ENTRIES, Outcome, Published, Record, Rule, Service, Step,
@@ -45,6 +46,7 @@ pub fn apply(cluster: &mut Cluster, event: &Event) -> bool {
         Change::Drill { drill, stage, change } => {
             drill::enact(cluster, event, *drill, *stage, change)
         }
+        Change::Alert { key, change } => alert::enact(cluster, event, key, change),
         Change::Service { service, seen, change } => {
             apply_service(cluster, event, service, *seen, change)
         }
@@ -81,6 +83,8 @@ fn remember(cluster: &mut Cluster, event: &Event, text: String) {
         Some(service.clone())
     } else if let Change::Drill { drill, .. } = &event.change {
         cluster.drills.get(drill).map(|drill| drill.service.clone())
+    } else if let Change::Alert { key, .. } = &event.change {
+        cluster.alerts.get(key).and_then(|known| known.alert.service.clone())
     } else {
         None
     };

@@ -1,5 +1,6 @@
 //! The replicated state: what every voter agrees on.
 
+use crate::alert::{AlertKey, Standing};
 use crate::calendar::Occasion;
 use crate::drill::Drill;
 use crate::ids::{
@@ -38,6 +39,9 @@ pub struct Cluster {
     /// What became of the newest occasion of each entry of the calendar of drills.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub calendar: BTreeMap<ScheduleId, Occasion>,
+    /// What somebody must know, and who does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub alerts: BTreeMap<AlertKey, Standing>,
     /// The newest entries of the log in words, oldest first.
     pub history: VecDeque<Entry>,
 }

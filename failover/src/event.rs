@@ -1,5 +1,6 @@
 //! The log: decisions, stamped with the state they were made in.
 
+use crate::alert::{AlertChange, AlertKey};
 use crate::cluster::{Examined, Hold, Rule, Step, Trigger, Voter};
 use crate::drill::{DrillChange, Stage};
 use crate::ids::{
@@ -92,6 +93,13 @@ pub enum Change {
         stage: Option<Stage>,
         /// What changes.
         change: DrillChange,
+    },
+    /// An alert stands, is over, is acknowledged, was told.
+    Alert {
+        /// Which.
+        key: AlertKey,
+        /// What changes.
+        change: AlertChange,
     },
     /// A change of one service.
     Service {

@@ -3,6 +3,7 @@
 extern crate alloc;
 
 mod advance;
+pub mod alert;
 pub mod apply;
 pub mod assignment;
 pub mod calendar;

@@ -86,6 +86,7 @@ pub fn bare(cluster: &Cluster, only: Option<&ServiceId>) -> Cluster {
         transitions: last.map(|(id, record)| (*id, record.clone())).into_iter().collect(),
         drills: BTreeMap::new(),
         calendar: BTreeMap::new(),
+        alerts: BTreeMap::new(),
         history: VecDeque::new(),
     }
 }

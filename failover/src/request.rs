@@ -1,5 +1,6 @@
 //! What operators may ask for, and the ruling on it.
 
+use crate::alert::{self, AlertChange, AlertKey};
 use crate::apply::in_use;
 use crate::cluster::{Cluster, Hold, Step, Trigger, Voter};
 use crate::decide::{Case, Finding, finding};
@@ -99,6 +100,13 @@ pub enum Request {
         /// Why, for the record.
         reason: String,
     },
+    /// Take an alert on: nobody is reminded of it any more.
+    Acknowledge {
+        /// Which.
+        alert: AlertKey,
+        /// What is being done about it, for the record.
+        reason: String,
+    },
     /// Add a voter to the group.
     AddVoter {
         /// Its number: never used before.
@@ -147,6 +155,14 @@ pub fn rule_on(
             drill::begin(cluster, view, &wanted, now)
         }
         Request::AbortDrill { drill, reason } => drill::abort(cluster, *drill, reason),
+        Request::Acknowledge { alert, reason } => match alert::acknowledge(cluster, alert) {
+            Ok(()) => {
+                let change = AlertChange::Acknowledged { reason: reason.clone() };
+                let change = Box::new(Change::Alert { key: alert.clone(), change });
+                Ruling::Granted { change, cause: reason.clone() }
+            }
+            Err(why) => refuse("alert", why),
+        },
         Request::Switchover { service, to, reason } => {
             on_service(cluster, view, service, now, |case| {
                 switchover(case, to.as_ref()).map(|target| {

@@ -3,6 +3,7 @@
 //! Whoever has a certificate of the cluster may connect; what each may ask for is decided here,
 //! by the kind and the name in its certificate (I-32). Every refusal is logged.
 
+mod alerts;
 mod bundle;
 mod drill;
 
@@ -59,6 +60,8 @@ pub fn router(routes: Arc<Routes>) -> Router {
         .route("/v1/history", get(history))
         .route("/v1/transitions", get(transitions))
         .route("/v1/transitions/{id}", get(transition))
+        .route("/v1/alerts", get(alerts::all))
+        .route("/v1/alerts/test", post(alerts::test))
         .route("/v1/topology", get(topology))
         .route("/v1/audit", get(audit))
         .route("/v1/evidence/{id}", get(bundle::evidence))

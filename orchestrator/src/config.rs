@@ -11,6 +11,8 @@ use serde::Deserialize;
 use wire::config::ConfigError;
 use wire::tls::Files;
 
+use crate::alerts::Channel;
+
 /// `orchestrator.toml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +43,9 @@ pub struct Config {
     /// Where health and metrics are told; nowhere without this table.
     #[serde(default)]
     pub monitoring: Option<wire::monitoring::Settings>,
+    /// Where people are told of alerts; without any, no alert is raised.
+    #[serde(default, rename = "channel")]
+    pub channels: Vec<Channel>,
 }
 
 /// A voter of the initial group.
@@ -83,6 +88,7 @@ impl Config {
         config.data = wire::config::beside(path, &config.data);
         let folder = wire::config::beside(path, Path::new("."));
         config.tls = config.tls.within(&folder);
+        config.channels = config.channels.into_iter().map(|it| it.within(&folder)).collect();
         Ok(config)
     }
 
@@ -140,6 +146,13 @@ impl Config {
                 self.voters.len()
             );
             return Err(("voter", message));
+        }
+        let mut channels = BTreeSet::new();
+        for channel in &self.channels {
+            channel.check()?;
+            if !channels.insert(&channel.name) {
+                return Err(("channel.name", format!("`{}` is there twice", channel.name)));
+            }
         }
         let timeout = self.raft.election_timeout;
         if !(Duration::from_millis(100)..=Duration::from_mins(1)).contains(&timeout) {

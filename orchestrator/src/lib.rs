@@ -6,6 +6,7 @@
 //! `observe` are its hands, `run` the one loop between them. `answers` is what operators are told.
 
 pub mod admission;
+pub mod alerts;
 pub mod answers;
 pub mod api;
 pub mod ask;

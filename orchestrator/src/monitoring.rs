@@ -31,6 +31,22 @@ pub struct Look {
     pub tally: Tally,
 }
 
+/// Asks the loop for a copy of what it knows.
+///
+/// # Errors
+/// Why it gives none.
+pub(crate) async fn look(routes: &Routes) -> Result<Box<Look>, String> {
+    let (sender, receiver) = oneshot::channel();
+    if !routes.submit(Inbound::Look(sender)) {
+        return Err("this voter has too much to do".into());
+    }
+    match tokio::time::timeout(PATIENCE, receiver).await {
+        Ok(Ok(look)) => Ok(look),
+        Ok(Err(_)) => Err("this voter is ending".into()),
+        Err(_) => Err("this voter's loop did not answer: does its disk?".into()),
+    }
+}
+
 /// A voter as it is asked.
 pub struct Monitored {
     /// The way to its loop.
@@ -56,15 +72,7 @@ impl Daemon for Monitored {
     }
 
     async fn metrics(&self) -> Result<Exposition, String> {
-        let (sender, receiver) = oneshot::channel();
-        if !self.routes.submit(Inbound::Look(sender)) {
-            return Err("this voter has too much to do".into());
-        }
-        let look = match tokio::time::timeout(PATIENCE, receiver).await {
-            Ok(Ok(look)) => look,
-            Ok(Err(_)) => return Err("this voter is ending".into()),
-            Err(_) => return Err("this voter's loop did not answer: does its disk?".into()),
-        };
+        let look = look(&self.routes).await?;
         let ends = self.certificate_ends;
         let told = tokio::task::spawn_blocking(move || {
             let mut told = Exposition::new(METRICS);

@@ -151,6 +151,7 @@ impl Replica {
             | Input::Peer { .. }
             | Input::Unreachable(_)
             | Input::Noted { .. }
+            | Input::Alert { .. }
             | Input::Query { .. } => {}
         }
         match input {
@@ -161,6 +162,7 @@ impl Replica {
             Input::Observed(observation) => self.hear_observation(observation),
             Input::Request { token, by, request } => self.hear_request(token, &by, &request),
             Input::Noted { token, by, note } => self.hear_note(token, &by, *note),
+            Input::Alert { token, key, change } => self.hear_alert(token, key, change),
             Input::Query { token, query: Query::Audit(from) } => self.page(token, from),
             Input::Query { token, query } => {
                 let reply = self.look_up(&query);
@@ -214,6 +216,7 @@ impl Replica {
         if let Input::Report { token, .. }
         | Input::Request { token, .. }
         | Input::Noted { token, .. }
+        | Input::Alert { token, .. }
         | Input::Query { token, .. } = input
         {
             let reply = Reply::Stopped(reason.into());

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use failover::Request;
+use failover::alert::{AlertChange, AlertKey};
 use failover::event::Note;
 use failover::ids::{InstanceId, VoterId};
 use failover::report::{Observation, Report};
@@ -17,6 +18,7 @@ use wire::http::Client;
 use wire::role::Kind;
 use wire::tls::Identity;
 
+use crate::alerts::Test;
 use crate::door::Door;
 use crate::evidence::key::Key;
 use crate::message::Envelope;
@@ -64,6 +66,13 @@ pub enum Question {
         /// What.
         note: Box<Note>,
     },
+    /// Something about an alert for the record. Only a leader's own watcher says it.
+    Alert {
+        /// Which.
+        key: AlertKey,
+        /// What.
+        change: AlertChange,
+    },
     /// An operator wants to know something.
     Query(Query),
 }
@@ -85,6 +94,8 @@ pub struct Routes {
     pub key: Result<Key, String>,
     /// Whom to look at now.
     pub looks: mpsc::Sender<InstanceId>,
+    /// Whoever wants to see whether alerts arrive.
+    pub tests: mpsc::Sender<Test>,
     inbox: mpsc::Sender<Inbound>,
     identity: Arc<Identity>,
     clients: Mutex<BTreeMap<SocketAddr, Client>>,
@@ -95,14 +106,13 @@ impl Routes {
     pub fn new(
         identity: Arc<Identity>,
         inbox: mpsc::Sender<Inbound>,
-        projection: watch::Receiver<Arc<Projection>>,
-        standing: watch::Receiver<Standing>,
-        looks: mpsc::Sender<InstanceId>,
+        (projection, standing): (watch::Receiver<Arc<Projection>>, watch::Receiver<Standing>),
+        (looks, tests): (mpsc::Sender<InstanceId>, mpsc::Sender<Test>),
         key: Result<Key, String>,
     ) -> Self {
         let clients = Mutex::new(BTreeMap::new());
         let door = Door::default();
-        Self { projection, standing, door, key, looks, inbox, identity, clients }
+        Self { projection, standing, door, key, looks, tests, inbox, identity, clients }
     }
 
     /// The name in this voter's certificate.
@@ -148,7 +158,10 @@ impl Routes {
         let changes = matches!(question, Question::Request { .. });
         let patience = match question {
             Question::Report(_) | Question::Observed(_) => ANSWER_SOON,
-            Question::Request { .. } | Question::Noted { .. } | Question::Query(_) => ANSWER,
+            Question::Request { .. }
+            | Question::Noted { .. }
+            | Question::Alert { .. }
+            | Question::Query(_) => ANSWER,
         };
         let Some(client) = self.client(address) else { return Reply::NoLeader };
         match client.post::<_, Reply>("/v1/forward", &question, patience).await {

@@ -18,6 +18,7 @@ use wire::clock;
 use wire::role::{CertificateEnd, Kind};
 use wire::tls::Identity;
 
+use crate::alerts::Watcher;
 use crate::config::Config;
 use crate::evidence::key::Key;
 use crate::log::{Batch, Saved};
@@ -85,7 +86,9 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     };
     let peers = Peers::new(identity.clone(), tokio::runtime::Handle::current(), tell);
     let key = key(&config);
-    let routes = Routes::new(identity.clone(), inbox, projection, standing, look.clone(), key);
+    let (test, tests) = mpsc::channel(1);
+    let routes =
+        Routes::new(identity.clone(), inbox, (projection, standing), (look.clone(), test), key);
     let routes = Arc::new(routes);
     let turn = Loop::new(&config, peers, projected, stands, look)?;
     let mut voter = tokio::spawn(turn.run(inputs));
@@ -99,6 +102,13 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     tokio::spawn(observe::tell_of_oneself(routes.clone(), config.id, until));
     let (id, name, listen) = (config.id, &config.name, config.listen);
     tracing::info!(voter = %id, name, %listen, "voter started");
+    let watcher = Watcher {
+        routes: routes.clone(),
+        cluster: config.cluster.clone(),
+        channels: config.channels.clone(),
+        tests,
+    };
+    watcher.start().context("no thread for alerts")?;
     let router = api::router(routes.clone());
     tokio::spawn(routes.clone().tell_key());
     tokio::spawn(routes.clone().tell_notes());
@@ -219,6 +229,7 @@ impl Loop {
                     Question::Report(report) => Input::Report { token, report },
                     Question::Request { by, request } => Input::Request { token, by, request },
                     Question::Noted { by, note } => Input::Noted { token, by, note },
+                    Question::Alert { key, change } => Input::Alert { token, key, change },
                     Question::Query(query) => Input::Query { token, query },
                     Question::Observed(observation) => {
                         self.reply(token, Reply::Found(serde_json::Value::Null));

@@ -16,6 +16,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_platform_verifier::BuilderVerifierExt;
 use serde::Deserialize;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -159,6 +160,27 @@ pub fn postgres_client(files: &Files) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
+/// For connections to servers outside the cluster, such as those that page people: TLS 1.2 or 1.3,
+/// certificates of the authorities in `ca` or, without it, of the machine's own store. No
+/// certificate of ours is shown, no ALPN.
+///
+/// # Errors
+/// The file is at fault, or the machine has no store.
+pub fn outside_client(ca: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .expect("ring offers suites of every version");
+    let Some(ca) = ca else {
+        let verified = builder.with_platform_verifier().map_err(|error| {
+            let problem = format!("{error}; install ca-certificates, or name a file with `ca`");
+            TlsError::new(Path::new("the machine's store of authorities"), problem)
+        })?;
+        return Ok(verified.with_no_client_auth());
+    };
+    let roots = authorities(ca)?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 /// When the first certificate of a file ends, whether or not it is good; `None`: it cannot be read.
 pub fn end_of(path: &Path) -> Option<Timestamp> {
     let first = certificates(path).ok()?.into_iter().next()?;
@@ -187,13 +209,7 @@ struct Material {
 
 impl Material {
     fn load(files: &Files) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(&files.ca)? {
-            check_dates(&files.ca, &authority, "authority's certificate")?;
-            roots.add(authority).map_err(|error| {
-                TlsError::new(&files.ca, format!("not an authority's certificate: {error}"))
-            })?;
-        }
+        let roots = authorities(&files.ca)?;
         let chain = certificates(&files.certificate)?;
         let not_after = match chain.first() {
             Some(leaf) => check_dates(&files.certificate, leaf, "certificate")?,
@@ -249,6 +265,18 @@ impl Material {
             .build()
             .map_err(|error| TlsError::new(&files.ca, error.to_string()))
     }
+}
+
+/// The authorities in a file: each one good today.
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(path)? {
+        check_dates(path, &authority, "authority's certificate")?;
+        roots.add(authority).map_err(|error| {
+            TlsError::new(path, format!("not an authority's certificate: {error}"))
+        })?;
+    }
+    Ok(roots)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

@@ -24,6 +24,7 @@ pub fn asked(request: &Request) -> String {
             format!("drill {service}: {}", kind.name())
         }
         Request::AbortDrill { drill, .. } => format!("give drill {drill} up"),
+        Request::Acknowledge { alert, .. } => format!("acknowledge alert {alert}"),
         Request::AddVoter { id, voter } => format!("add voter {id}, {}", voter.name),
         Request::RemoveVoter { id } => format!("remove voter {id}"),
     }
@@ -41,6 +42,7 @@ pub fn service_of(request: &Request) -> Option<&ServiceId> {
         | Request::Forgo { service, .. } => Some(service),
         Request::Apply { .. }
         | Request::AbortDrill { .. }
+        | Request::Acknowledge { .. }
         | Request::AddVoter { .. }
         | Request::RemoveVoter { .. } => None,
     }
@@ -66,6 +68,7 @@ pub fn kind(event: &Event) -> &'static str {
         | Change::VoterRemoved { .. }
         | Change::Drill { .. }
         | Change::Occasion { .. }
+        | Change::Alert { .. }
         | Change::Service { .. } => {
             if event.by == "baton" {
                 "decision"
@@ -93,6 +96,7 @@ pub fn about(event: &Event) -> Option<&ServiceId> {
         | Change::VoterSet { .. }
         | Change::VoterRemoved { .. }
         | Change::Occasion { .. }
+        | Change::Alert { .. }
         | Change::Drill { .. } => None,
     }
 }
@@ -116,6 +120,7 @@ pub fn what(event: &Event) -> String {
             format!("calendar: {entry} is missed: {why}")
         }
         Change::Drill { drill, stage, change } => of_drill(*drill, *stage, change),
+        Change::Alert { key, change } => change.words(key),
     };
     if event.cause.is_empty() { text } else { format!("{text}: {}", event.cause) }
 }

@@ -3,6 +3,7 @@
 //! Answers go to standard output, remarks and errors to standard error; `-o json` makes both JSON.
 //! Every end has a documented exit status.
 
+mod alerts;
 mod apply;
 mod audit;
 mod client;
@@ -90,6 +91,8 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Report(arguments) => report::run(&globals, &arguments).await,
         Verb::Verify(arguments) => verify::run(&globals, &arguments),
         Verb::Audit(arguments) => audit::run(&globals, arguments).await,
+        Verb::Alerts(arguments) => alerts::run(&globals, arguments).await,
+        Verb::Ack(arguments) => alerts::ack(&globals, arguments).await,
         Verb::Voters(arguments) => voters::run(&globals, arguments).await,
         Verb::Dns(arguments) => dns::run(&globals, &arguments).await,
         Verb::Doctor => doctor::run(&globals).await,

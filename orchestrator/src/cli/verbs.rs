@@ -48,6 +48,7 @@ Look:
   report      One change of primary: phases, positions, who was rejected and why
   verify      A signed report, held against every byte of it; needs no cluster
   audit       Who did, asked and was refused what: list, export, verify
+  alerts      What somebody must know and who was told; `test` tells every channel
   dns         Ask every authoritative server and compare
   doctor      Configuration, certificates, clocks, timing law
   probe       Write rows through the service's name and measure what clients feel
@@ -57,6 +58,7 @@ Act:
   failover    Declare the primary lost and fail over now
   forgo       Give up commits in doubt, by their exact range, so that a lost primary can be replaced
   drill       Rehearse a disaster: list, plan, run, schedule, abort, report
+  ack         Take an alert on: nobody is reminded of it any more
   hold        Pause automation of a service
   resume      Let automation go on, and acknowledge the last automatic failover
 
@@ -159,6 +161,10 @@ pub enum Verb {
     Verify(Verify),
     /// Who did, asked and was refused what: list, export, verify
     Audit(Audit),
+    /// What somebody must know and who was told; `test` tells every channel
+    Alerts(crate::alerts::Arguments),
+    /// Take an alert on: nobody is reminded of it any more
+    Ack(crate::alerts::Ack),
     /// List, add or remove voters
     Voters(Voters),
     /// Ask every authoritative server and compare

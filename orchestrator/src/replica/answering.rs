@@ -13,8 +13,8 @@ use failover::{Moment, Request, Role, View, assignment};
 use super::readiness::Question;
 use super::{Query, Replica, Reply};
 use crate::answers::{
-    AgedKnock, DeclaredTopology, Explain, History, InstanceStatus, NameServerStatus, ServiceStatus,
-    SiteLoss, Status, Transitions, VoterRef, VoterState, VoterStatus, WhatIf,
+    AgedKnock, Alerts, DeclaredTopology, Explain, History, InstanceStatus, NameServerStatus,
+    ServiceStatus, SiteLoss, Status, Transitions, VoterRef, VoterState, VoterStatus, WhatIf,
 };
 use crate::plan;
 
@@ -58,6 +58,9 @@ impl Replica {
             Query::Drills => Reply::found(&self.drills()),
             Query::Drill(id) => self.drill_told(*id),
             Query::DrillPlan(request) => self.drill_plan(request),
+            Query::Alerts => {
+                Reply::found(&Alerts { at: self.clocks.wall, alerts: self.cluster.alerts.clone() })
+            }
             Query::Topology => Reply::found(&DeclaredTopology {
                 version: self.cluster.topology_version,
                 topology: self.cluster.topology.clone(),

@@ -56,6 +56,7 @@ impl Replica {
             Change::Service { .. } => (format!("drill {id}"), Some(of)),
             Change::Drill { .. }
             | Change::Occasion { .. }
+            | Change::Alert { .. }
             | Change::Topology { .. }
             | Change::VoterSet { .. }
             | Change::VoterRemoved { .. }

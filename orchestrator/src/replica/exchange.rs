@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use failover::alert::{AlertChange, AlertKey};
 use failover::cluster::Voter;
 use failover::event::Note;
 use failover::ids::{DrillId, Incarnation, InstanceId, Revision, ServiceId, TransitionId, VoterId};
@@ -59,6 +60,15 @@ pub enum Input {
         /// What.
         note: Box<Note>,
     },
+    /// What watches has something about an alert for the record.
+    Alert {
+        /// To be answered.
+        token: Token,
+        /// Which.
+        key: AlertKey,
+        /// What.
+        change: AlertChange,
+    },
     /// An operator asks for something.
     Request {
         /// To be answered.
@@ -104,6 +114,8 @@ pub enum Query {
     Drill(DrillId),
     /// What a drill would do, and whether it may.
     DrillPlan(Box<Request>),
+    /// The alerts that stand.
+    Alerts,
     /// What is declared.
     Topology,
     /// What would follow, if.

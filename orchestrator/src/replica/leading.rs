@@ -316,6 +316,7 @@ impl Replica {
                     | Change::Noted { .. }
                     | Change::Drill { .. }
                     | Change::Occasion { .. }
+                    | Change::Alert { .. }
                     | Change::VoterRemoved { .. } => None,
                 };
                 let why = Why { cause, plan: self.plan_of(request) };

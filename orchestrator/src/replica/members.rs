@@ -150,6 +150,7 @@ impl Replica {
             | Change::Noted { .. }
             | Change::Drill { .. }
             | Change::Occasion { .. }
+            | Change::Alert { .. }
             | Change::Service { .. } => None,
         }
     }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use failover::Request;
+use failover::alert::{AlertChange, AlertKey};
 use failover::event::{Change, Note, NoteKind};
 
 use super::{Output, Replica, Reply, Token};
@@ -60,6 +61,16 @@ impl Replica {
             return;
         }
         self.note_first(by, note, token, Reply::Found(serde_json::Value::Null));
+    }
+
+    /// What watches beside the loop has something about an alert for the record.
+    pub(super) fn hear_alert(&mut self, token: Token, key: AlertKey, change: AlertChange) {
+        let change = Change::Alert { key, change };
+        let leads = self.is_informed() && self.lead.is_some();
+        let then = Some((token, None));
+        if !leads || self.propose(change, String::new(), "baton", None, then).is_err() {
+            self.outputs.push(Output::Reply { token, reply: Reply::NoLeader });
+        }
     }
 
     /// What was asked for is refused: that is on record before it is said.

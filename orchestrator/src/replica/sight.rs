@@ -1,11 +1,12 @@
 //! What whoever monitors a voter is told from: a copy of the numbers, because writing them down
 //! takes longer than the loop should wait.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use failover::cluster::{Cluster, Outcome, Record, Trigger};
 use failover::ids::ServiceId;
+use failover::rehearse::bare;
 
 use super::{Place, Replica};
 use crate::answers::Status;
@@ -112,17 +113,6 @@ impl Replica {
     /// A copy of all that readiness rests on: of what was long ago it needs what machines took.
     fn without_history(&self) -> Cluster {
         let known = &self.cluster;
-        Cluster {
-            revision: known.revision,
-            topology_version: known.topology_version,
-            topology: known.topology.clone(),
-            services: known.services.clone(),
-            zone_version: known.zone_version,
-            voters: known.voters.clone(),
-            transitions: known.transitions.clone(),
-            drills: BTreeMap::new(),
-            calendar: BTreeMap::new(),
-            history: VecDeque::new(),
-        }
+        Cluster { transitions: known.transitions.clone(), ..bare(known, None) }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Group {
     pub(crate) addresses: Vec<SocketAddr>,
     /// Where each is monitored.
     pub(crate) monitoring: Vec<SocketAddr>,
+    /// More lines of every configuration file.
+    more: String,
     processes: Vec<Option<Child>>,
 }
 
@@ -52,16 +54,22 @@ fn free_port(ip: IpAddr) -> SocketAddr {
 
 impl Group {
     pub(crate) fn start() -> Self {
-        Self::start_with(None)
+        Self::start_with(None, "")
+    }
+
+    /// With more lines in every configuration file.
+    pub(crate) fn start_saying(more: &str) -> Self {
+        Self::start_with(None, more)
     }
 
     /// `limit`: the largest file the first voter may write, in kibibytes.
-    fn start_with(limit: Option<u64>) -> Self {
+    fn start_with(limit: Option<u64>, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let authority = Authority::create("test").expect("an authority");
         let free = |n| free_port(IpAddr::from([127, 0, n, 1]));
         let (addresses, monitoring) = ((1..=3).map(free).collect(), (1..=3).map(free).collect());
-        let mut group = Self { folder, authority, addresses, monitoring, processes: Vec::new() };
+        let (more, processes) = (more.to_owned(), Vec::new());
+        let mut group = Self { folder, authority, addresses, monitoring, more, processes };
         for n in 0..3 {
             group.configure(n);
             let process = group.spawn(n, limit.filter(|_| n == 0));
@@ -112,8 +120,8 @@ impl Group {
             "cluster = \"test\"\nname = \"v{id}\"\nid = {id}\nsite = \"s{id}\"\n\
              listen = \"{}\"\ndata = \"data\"\n\
              [tls]\nca = \"ca.crt\"\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n\
-             [raft]\nelection_timeout = \"1s\"\n[monitoring]\nlisten = \"{}\"\n{voters}",
-            self.addresses[n], self.monitoring[n]
+             [raft]\nelection_timeout = \"1s\"\n[monitoring]\nlisten = \"{}\"\n{voters}{}",
+            self.addresses[n], self.monitoring[n], self.more
         );
         std::fs::write(home.join("orchestrator.toml"), text).expect("it can be written");
     }
@@ -359,7 +367,7 @@ async fn i19_a_killed_leader_is_replaced_and_returns() {
 /// A voter whose disk is full says so, answers nothing else, and the others go on.
 #[tokio::test]
 async fn i22_a_voter_with_a_full_disk_stops_and_says_so() {
-    let group = Group::start_with(Some(1_100));
+    let group = Group::start_with(Some(1_100), "");
     let operator = group.client(1, "operator", "alice");
     let sick = group.client(0, "operator", "alice");
     group.elected(&operator).await;

@@ -1,5 +1,6 @@
 //! Voters in a small simulated world, on disks that fail, and behind real TLS.
 
+mod alerts;
 mod audit;
 mod disk;
 mod drills;

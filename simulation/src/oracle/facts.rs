@@ -257,7 +257,8 @@ impl Oracle {
         let proven = &mut self.services[service].proven;
         let newest = proven.last().copied();
         let news = proven.insert(epoch);
-        if newest.is_some_and(|newest| newest > epoch) && !self.marked_before(host, epoch, machines) {
+        if newest.is_some_and(|newest| newest > epoch) && !self.marked_before(host, epoch, machines)
+        {
             let text = format!(
                 "I-03: {} committed durably in epoch {epoch} after a newer one had",
                 self.name(host)
