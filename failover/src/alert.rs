@@ -390,7 +390,7 @@ mod tests {
     }
 
     fn due(cluster: &Cluster, least: Severity, second: i64) -> Option<Tell> {
-        let again = Duration::from_secs(900);
+        let again = Duration::from_mins(15);
         cluster.alerts.get(&key())?.due("mail", least, again, Timestamp(second * 1_000))
     }
 

@@ -285,6 +285,7 @@ fn asked(request: &Asked) -> Option<Verb> {
         Asked::Apply { .. }
         | Asked::Drill { .. }
         | Asked::AbortDrill { .. }
+        | Asked::Acknowledge { .. }
         | Asked::AddVoter { .. }
         | Asked::RemoveVoter { .. } => return None,
     };

@@ -299,6 +299,7 @@ impl Running {
                     Question::Report(report) => Input::Report { token, report },
                     Question::Request { by, request } => Input::Request { token, by, request },
                     Question::Noted { by, note } => Input::Noted { token, by, note },
+                    Question::Alert { key, change } => Input::Alert { token, key, change },
                     Question::Query(query) => Input::Query { token, query },
                     Question::Observed(observation) => Input::Observed(observation),
                 }

@@ -167,9 +167,7 @@ pub fn postgres_client(files: &Files) -> Result<Arc<ClientConfig>, TlsError> {
 /// # Errors
 /// The file is at fault, or the machine has no store.
 pub fn outside_client(ca: Option<&Path>) -> Result<ClientConfig, TlsError> {
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
-        .with_protocol_versions(rustls::ALL_VERSIONS)
-        .expect("ring offers suites of every version");
+    let builder = client_builder_of(rustls::ALL_VERSIONS);
     let Some(ca) = ca else {
         let verified = builder.with_platform_verifier().map_err(|error| {
             let problem = format!("{error}; install ca-certificates, or name a file with `ca`");
@@ -195,9 +193,15 @@ fn server_builder() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier
 }
 
 fn client_builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    client_builder_of(VERSIONS)
+}
+
+fn client_builder_of(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
     ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
-        .with_protocol_versions(VERSIONS)
-        .expect("ring offers suites of TLS 1.3")
+        .with_protocol_versions(versions)
+        .expect("ring offers suites of TLS 1.2 and 1.3")
 }
 
 /// What the three files hold.

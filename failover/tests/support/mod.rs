@@ -173,7 +173,8 @@ impl Situation {
             | Change::VoterRemoved { .. }
             | Change::Noted { .. }
             | Change::Drill { .. }
-            | Change::Occasion { .. } => panic!("a service's verdict is about the service"),
+            | Change::Occasion { .. }
+            | Change::Alert { .. } => panic!("a service's verdict is about the service"),
         });
         (change, verdict.findings.into_iter().map(|finding| finding.check).collect())
     }

@@ -251,7 +251,7 @@ mod tests {
     use failover::ids::VoterId;
     use serde_json::{Value, json};
 
-    fn status(service: Value) -> Status {
+    fn status(service: &Value) -> Status {
         let voter = |n: u64, age: Value| {
             json!({"id": n, "name": format!("v{n}"), "site": "s1", "address": null,
                 "state": "follower", "age_ms": age, "lag_entries": 0, "recorded": true})
@@ -286,7 +286,7 @@ mod tests {
         })
     }
 
-    fn told(service: Value) -> Vec<String> {
+    fn told(service: &Value) -> Vec<String> {
         let mut found = Found(Wrong::new());
         let status = status(service);
         let led_for = Duration::from_mins(1);
@@ -300,12 +300,12 @@ mod tests {
     fn changed(pointer: &str, value: Value) -> Vec<String> {
         let mut service = service();
         *service.pointer_mut(pointer).expect("it is there") = value;
-        told(service)
+        told(&service)
     }
 
     #[test]
     fn what_is_well_is_no_alert_and_each_wrong_has_its_name() {
-        assert_eq!(told(service()), [""; 0]);
+        assert_eq!(told(&service()), [""; 0]);
         let lost = json!([
             {"check": "held", "severity": "blocks", "instance": null, "text": "on hold"},
             {"check": "primary-lost", "severity": "warning", "instance": "a-1", "text": "silent"},
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn who_is_silent_is_named_and_the_voter_itself_never() {
         let mut found = Found(Wrong::new());
-        let status = status(service());
+        let status = status(&service());
         assert_eq!(status.answered_by.voter, VoterId(1));
         found.others(&status, Duration::from_mins(1));
         let keys: Vec<String> = found.0.keys().map(ToString::to_string).collect();

@@ -15,7 +15,7 @@ use crate::answers::{ChannelsTested, TestChannels};
 use crate::replica::Query;
 
 /// How long all channels together may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) async fn all(State(routes): Shared, Extension(peer): Extension<Peer>) -> Answered {
     query(&routes, &peer, Query::Alerts).await

@@ -1,5 +1,6 @@
 //! `baton alerts` and `baton ack`: what somebody must know, and who has taken it on.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -109,13 +110,13 @@ fn text(told: &Alerts) -> String {
             cell(who_knows(it), Mood::Plain),
             cell(it.acknowledged.as_ref().map_or("-", |said| said.by.as_str()), Mood::Plain),
         ]);
-        below.push_str(&format!("\n{key}: {}\n  {}\n", it.alert.summary, it.alert.remedy));
+        let _ = writeln!(below, "\n{key}: {}\n  {}", it.alert.summary, it.alert.remedy);
         if let Some(said) = &it.acknowledged {
-            below.push_str(&format!("  {} says: {}\n", said.by, said.reason));
+            let _ = writeln!(below, "  {} says: {}", said.by, said.reason);
         }
         for (channel, told) in &it.told {
             if let Some(why) = &told.failed {
-                below.push_str(&format!("  {channel} could not be told: {why}\n"));
+                let _ = writeln!(below, "  {channel} could not be told: {why}");
             }
         }
     }

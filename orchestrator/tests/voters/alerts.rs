@@ -174,7 +174,7 @@ async fn until(operator: &Client, done: impl Fn(&Alerts) -> bool) -> Alerts {
     };
     match timeout(SOON, waiting).await {
         Ok(told) => told,
-        Err(_) => panic!("never: {:#?}", alerts(operator).await),
+        Err(late) => panic!("{late}: {:#?}", alerts(operator).await),
     }
 }
 
