@@ -20,6 +20,7 @@ mod readiness;
 mod report;
 mod screen;
 mod settings;
+mod sla;
 mod status;
 mod switchover;
 mod verbs;
@@ -94,6 +95,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Dns(arguments) => dns::run(&globals, &arguments).await,
         Verb::Doctor => doctor::run(&globals).await,
         Verb::Probe(arguments) => probe::run(&globals, arguments).await,
+        Verb::Sla(arguments) => sla::run(&globals, &arguments).await,
         Verb::Completions(arguments) => manual::completions(&arguments),
         Verb::Man(arguments) => manual::man(&arguments),
         Verb::ExitCodes => {

@@ -1,6 +1,7 @@
 //! The verbs and their arguments, as clap reads them.
 
 mod audit;
+mod probe;
 mod report;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use failover::ids::{InstanceId, Lsn, ServiceId, SiteId, VoterId};
 use crate::screen::Output;
 
 pub use audit::{Audit, AuditExport, AuditList, AuditVerb, AuditVerify};
+pub use probe::{Probe, Sla};
 pub use report::{Format, Report, Verify};
 
 /// The exit statuses, as `baton help exit-codes` prints them.
@@ -24,7 +26,8 @@ Exit statuses:
   3  no voter could be reached, or the cluster has no leader
   4  refused by the cluster, with every reason: nothing was changed
   5  in doubt: the request was sent and its outcome is not known yet
-  6  unknown: what `readiness` needs is not known, or not any more";
+  6  unknown: what `readiness` needs is not known, or not any more; `sla`: nothing was measured
+  7  missed: `sla` worked it out, and the objective was not kept";
 
 const GROUPS: &str = "\
 {about}
@@ -51,6 +54,7 @@ Look:
   dns         Ask every authoritative server and compare
   doctor      Configuration, certificates, clocks, timing law
   probe       Write rows through the service's name and measure what clients feel
+  sla         Availability by month and year against the objective, each interruption's cause
 
 Act:
   switchover  Move the primary, planned: nothing is lost, rolls back when it cannot be done
@@ -76,7 +80,7 @@ Examples:
   baton report 7 --journal probe.jsonl
 
 Exit statuses: 0 done, 1 failed, 2 wrong command or file, 3 unreachable, 4 refused, 5 in doubt,
-6 unknown (baton help exit-codes).";
+6 unknown, 7 missed (baton help exit-codes).";
 
 /// Geo-redundant failover for PostgreSQL, decided by a quorum of sites and told through DNS.
 #[derive(Debug, Parser)]
@@ -167,6 +171,8 @@ pub enum Verb {
     Doctor,
     /// Write rows through the service's name and measure what clients feel
     Probe(Probe),
+    /// Availability by month and year against the objective, each interruption's cause
+    Sla(Sla),
     /// What a shell completes after `baton`
     Completions(Completions),
     /// The manual pages
@@ -448,42 +454,4 @@ pub enum DnsVerb {
         #[arg(long, value_name = "IP:PORT")]
         name_server: Vec<SocketAddr>,
     },
-}
-
-/// `baton probe`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  baton probe clinic --every 10ms --journal probe.jsonl
-  baton probe clinic --reconcile probe.jsonl -o json
-
-Writes to the table baton_probe.writes of the database `postgres`, as the role `baton_probe`, with
-the certificate operator/probe.crt. Ctrl-C ends the run.")]
-pub struct Probe {
-    /// The service
-    pub service: ServiceId,
-    /// How often a row is written
-    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = duration)]
-    pub every: Duration,
-    /// How long [default: until Ctrl-C]
-    #[arg(long, value_name = "N")]
-    pub seconds: Option<u64>,
-    /// Where to note what was acknowledged
-    #[arg(long, value_name = "FILE", required_unless_present = "reconcile")]
-    pub journal: Option<PathBuf>,
-    /// Hold a journal against the table; exit status 1 when something acknowledged is missing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["journal", "seconds"])]
-    pub reconcile: Option<PathBuf>,
-    /// Ask these servers instead of those in the topology file
-    #[arg(long, value_name = "IP:PORT")]
-    pub name_server: Vec<SocketAddr>,
-    /// Connect here, past DNS
-    #[arg(long, value_name = "IP:PORT", conflicts_with = "name_server")]
-    pub address: Option<SocketAddr>,
-    /// The probe's certificate [default: probe.crt beside the configuration]
-    #[arg(long, value_name = "FILE")]
-    pub certificate: Option<PathBuf>,
-    /// Its key [default: probe.key beside the configuration]
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use wire::clock::now;
 
-use super::journal::{Attempt, Head, JournalError, Outcome, Writing};
+use super::journal::{Attempt, BEAT, Head, JournalError, Outcome, Writing};
 use super::seek::{Noticed, Seeker, Where};
 use super::session::{Access, Session};
 
@@ -109,6 +109,8 @@ pub async fn write(
     let (noticed, mut remarks) = mpsc::unbounded_channel();
     let mut ticks = interval(options.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let seeker = Seeker { access, at: options.at.clone(), notices, noticed };
     let mut run = Run {
         options,
@@ -136,6 +138,7 @@ pub async fn write(
             }
             Some(noticed) = remarks.recv() => run.remark(&noticed)?,
             () = until(patience) => run.out_of_patience(),
+            _ = beats.tick() => run.journal.beat()?,
             _ = ticks.tick(), if run.may_write() => run.send(),
         }
     }
@@ -261,6 +264,7 @@ impl Run {
                 () = &mut end => break,
             }
         }
+        self.journal.beat()?;
         for (n, open) in std::mem::take(&mut self.open) {
             let text = "the run ended before an answer".to_owned();
             self.write_down(n, &open, now(), Outcome::Unknown, Some(text))?;

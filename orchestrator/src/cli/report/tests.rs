@@ -85,6 +85,7 @@ fn a_journal_tells_when_it_was_noticed() {
             every_ms: 10,
             us: 0,
             at: 0,
+            last_ack_us: None,
         },
         // A longer gap long before is another story.
         attempts: vec![
