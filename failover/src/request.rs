@@ -155,6 +155,7 @@ pub fn rule_on(
                         target: Some(target),
                         step: Step::Quiesce,
                         drill: None,
+                        readiness: None,
                     };
                     (change, reason.clone())
                 })
@@ -168,6 +169,7 @@ pub fn rule_on(
                     target: None,
                     step: Step::Seal,
                     drill: None,
+                    readiness: None,
                 };
                 Ok((change, reason.clone()))
             } else {

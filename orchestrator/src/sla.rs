@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::{self, Period};
 
-pub use cause::{Cause, CauseKind};
+pub use cause::{Cause, CauseKind, of as cause_of};
 pub use meter::{ClockStep, Measured, SILENCE};
 pub use spans::Spans;
 

@@ -49,7 +49,8 @@ impl CauseKind {
 }
 
 /// What a span of time was for: the change of primary that took most of it.
-pub(super) fn of((from, to): (i64, i64), service: &ServiceId, records: &[Record]) -> Cause {
+#[must_use]
+pub fn of((from, to): (i64, i64), service: &ServiceId, records: &[Record]) -> Cause {
     let shared = |record: &&Record| {
         let begun = record.steps.first().map_or(i64::MAX, |step| step.at.0);
         let ended = match (&record.outcome, record.steps.last()) {

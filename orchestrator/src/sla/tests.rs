@@ -41,6 +41,7 @@ fn record(id: u64, trigger: Trigger, drill: Option<u64>, (from, to): (i64, i64))
         cause: "arezzo silent".into(),
         plan: None,
         drill: drill.map(DrillId),
+        readiness: None,
         from: None,
         to: None,
         epoch: Epoch(1),
