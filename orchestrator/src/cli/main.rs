@@ -13,6 +13,7 @@ mod explain;
 mod follow;
 mod history;
 mod hold;
+mod incident;
 mod init;
 mod manual;
 mod probe;
@@ -89,6 +90,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Forgo(arguments) => hold::forgo(&globals, arguments).await,
         Verb::History(arguments) => history::run(&globals, &arguments).await,
         Verb::Report(arguments) => report::run(&globals, &arguments).await,
+        Verb::Incident(arguments) => incident::run(&globals, &arguments).await,
         Verb::Verify(arguments) => verify::run(&globals, &arguments),
         Verb::Audit(arguments) => audit::run(&globals, arguments).await,
         Verb::Voters(arguments) => voters::run(&globals, arguments).await,

@@ -162,7 +162,8 @@ fn listed(records: &[Record]) -> String {
     lines(&rows)
 }
 
-fn trigger(trigger: Trigger) -> &'static str {
+/// What set a change of primary off.
+pub fn trigger(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::Bootstrap => "bootstrap",
         Trigger::PrimaryLost => "primary lost",
@@ -252,7 +253,8 @@ fn clients(record: &Record, journal: &Journal, table: Option<Reconciled>) -> Cli
     }
 }
 
-fn ms(ms: f64) -> String {
+/// Milliseconds as people say them.
+pub fn ms(ms: f64) -> String {
     span(Duration::from_secs_f64((ms / 1_000.0).max(0.0)))
 }
 

@@ -1,6 +1,7 @@
 //! The verbs and their arguments, as clap reads them.
 
 mod audit;
+mod incident;
 mod probe;
 mod report;
 
@@ -14,6 +15,7 @@ use failover::ids::{InstanceId, Lsn, ServiceId, SiteId, VoterId};
 use crate::screen::Output;
 
 pub use audit::{Audit, AuditExport, AuditList, AuditVerb, AuditVerify};
+pub use incident::{Collect, Incident, IncidentVerb, Since};
 pub use probe::{Probe, Sla};
 pub use report::{Format, Report, Verify};
 
@@ -49,6 +51,7 @@ Look:
   what-if     What would follow from a loss, a cut or a freeze, decided on a copy
   history     What happened, newest last
   report      One change of primary: phases, positions, who was rejected and why
+  incident    One archive of everything there is to know of the last hours, without secrets
   verify      A signed report, held against every byte of it; needs no cluster
   audit       Who did, asked and was refused what: list, export, verify
   dns         Ask every authoritative server and compare
@@ -159,6 +162,8 @@ pub enum Verb {
     History(History),
     /// One change of primary: phases, positions, who was rejected and why
     Report(Report),
+    /// After an incident: one archive of all there is to know, without secrets
+    Incident(Incident),
     /// A signed report, held against every byte of it; needs no cluster
     Verify(Verify),
     /// Who did, asked and was refused what: list, export, verify
