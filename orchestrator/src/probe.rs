@@ -15,7 +15,7 @@ mod writer;
 
 pub use folder::{Folder, Kept};
 pub use journal::{
-    Attempt, BEAT, Gap, Head, Journal, JournalError, Line, Outcome, Remark, Writing, lines,
+    Attempt, BEAT, Gap, Head, Journal, JournalError, LOST, Line, Outcome, Remark, Writing, lines,
 };
 pub use reconcile::{Reconciled, held_against, let_go, numbers_in_table};
 pub use seek::{Seeker, Where};

@@ -19,6 +19,9 @@ use super::folder::{self, Folder};
 /// How often a writer says that it runs.
 pub const BEAT: Duration = Duration::from_secs(5);
 
+/// The remark that a write was due and the connection was gone.
+pub const LOST: &str = "lost";
+
 /// The remark that says what both clocks show.
 const CLOCK: &str = "clock";
 

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use wire::clock::now;
 
-use super::journal::{Attempt, BEAT, Head, JournalError, Outcome, Writing};
+use super::journal::{Attempt, BEAT, Head, JournalError, LOST, Outcome, Writing};
 use super::seek::{Noticed, Seeker, Where};
 use super::session::{Access, Session};
 
@@ -139,7 +139,7 @@ pub async fn write(
             Some(noticed) = remarks.recv() => run.remark(&noticed)?,
             () = until(patience) => run.out_of_patience(),
             _ = beats.tick() => run.journal.beat()?,
-            _ = ticks.tick(), if run.may_write() => run.send(),
+            _ = ticks.tick(), if run.may_write() => run.send()?,
         }
     }
     run.farewell().await
@@ -157,11 +157,13 @@ impl Run {
         self.current.is_some() && self.busy.is_none()
     }
 
-    fn send(&mut self) {
-        let Some(session) = self.current.clone() else { return };
+    fn send(&mut self) -> Result<(), JournalError> {
+        let Some(session) = self.current.clone() else { return Ok(()) };
         if session.is_closed() {
+            // A write is due and cannot be made.
             self.current = None;
-            return self.look();
+            self.look();
+            return self.journal.remark(LOST, Some(session.server), None);
         }
         let n = self.next;
         self.next += 1;
@@ -173,6 +175,7 @@ impl Run {
             let (outcome, error) = session.insert(&run, n).await;
             Done { n, outcome, error }
         });
+        Ok(())
     }
 
     fn done(&mut self, done: Done) -> Result<(), JournalError> {
@@ -238,8 +241,7 @@ impl Run {
         self.current = Some(session);
         self.busy = None;
         self.patience_spent = false;
-        self.send();
-        Ok(())
+        self.send()
     }
 
     fn remark(&mut self, noticed: &Noticed) -> Result<(), JournalError> {

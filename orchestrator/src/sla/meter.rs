@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Spans;
-use crate::probe::{Attempt, BEAT, Head, JournalError, Line, Outcome, Remark, lines};
+use crate::probe::{Attempt, BEAT, Head, JournalError, LOST, Line, Outcome, Remark, lines};
 
 /// An acknowledgement later than this, and a period, is an interruption: microseconds.
 const SLOW_US: u64 = 1_000_000;
@@ -149,6 +149,9 @@ impl Meter {
 
     fn remark(&mut self, remark: &Remark) {
         self.reach(remark.us);
+        if remark.event == LOST && remark.us >= self.since {
+            self.failed = Some(self.failed.unwrap_or(u64::MAX).min(remark.us));
+        }
         let Some(at) = remark.at else { return };
         let by_ms = at.saturating_sub(self.wall(remark.us));
         if by_ms.abs() > STEP_MS {

@@ -73,6 +73,16 @@ fn writes_that_were_due_and_could_not_be_made_failed() {
     assert_eq!(after_begin(&meter.end().down), [(10_002, 20_002)]);
 }
 
+/// A failover of less than a second, with no write under way when the connection broke.
+#[test]
+fn a_connection_that_is_gone_when_a_write_is_due_is_a_failure() {
+    let mut meter = Meter::begin(head(100));
+    writes(&mut meter, 0, 10_000);
+    meter.remark(&Remark { event: LOST.into(), us: 10_001_000, at: None });
+    writes(&mut meter, 10_900, 12_000);
+    assert_eq!(after_begin(&meter.end().down), [(10_001, 10_902)]);
+}
+
 #[test]
 fn a_slow_acknowledgement_is_an_interruption_a_late_one_of_another_connection_is_not() {
     let mut meter = Meter::begin(head(100));
