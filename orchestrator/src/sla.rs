@@ -179,7 +179,7 @@ pub fn availability(
     let interruptions: Vec<Interruption> = down.iter().map(one).collect();
     let planned = interruptions.iter().filter(|one| one.cause.kind.is_planned());
     let planned: Spans = planned.map(|one| (one.from.0, one.to.0)).collect();
-    let seen = Seen { measured, down, planned };
+    let seen = Seen { measured, down: down.clone(), planned };
     let figures = |period: &Period| figures(period, &hours, &seen, sla.objective, now);
     let first = seen.measured.iter().next().map(|(from, _)| from);
     let shown =
@@ -195,7 +195,7 @@ pub fn availability(
         writers: writers(&files),
         year: Some(figures(&whole)),
         months: months.iter().filter(shown).map(figures).collect(),
-        partial: partial.iter().map(one).collect(),
+        partial: partial.iter().map(one).filter(|one| !is_edge(one, &down)).collect(),
         interruptions,
         warnings: Vec::new(),
     };
@@ -299,6 +299,12 @@ fn interruption(span: (i64, i64), hours: &Spans, runs: &[Run], cause: Cause) -> 
         of: runs.iter().filter(|run| !run.measured.and(&all).is_empty()).count(),
         cause,
     }
+}
+
+/// Whether it is no more than two writers noticing one interruption at different ticks.
+fn is_edge(one: &Interruption, down: &Spans) -> bool {
+    let short = one.length_ms.unsigned_abs() <= one.uncertain_ms;
+    short && down.iter().any(|(from, to)| one.to.0 == from || one.from.0 == to)
 }
 
 /// What all writers together saw.

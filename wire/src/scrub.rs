@@ -1,8 +1,8 @@
 //! Lines of logs without their secrets, for what leaves the house.
 //!
 //! Of PostgreSQL's log only what the server is known to say of itself is let through
-//! ([`ServerLog`]): statements, parameters and what functions of users raise may hold anything. From
-//! everything, that included, passwords, keys, tokens and connection strings are taken out by their
+//! ([`ServerLog`]): statements, parameters and what functions of users raise may hold anything.
+//! From everything, that included, passwords, keys, tokens and connection strings are taken out by their
 //! form ([`Scrubber`]). A form that nobody thought of would stay: whoever hands an archive on reads
 //! it first.
 
@@ -264,7 +264,7 @@ mod tests {
             "transition 7 started at seal: primary lost: arezzo silent 3.0 s",
             "{\"level\":\"WARN\",\"fields\":{\"message\":\"voter 2 is silent\"}}",
             "password authentication failed for user \"app\"",
-            "https://db.clinic.example/x?y=1",
+            "https://localhost/x?y=1",
             "port=5432 is taken",
             "hostssl all all 10.0.0.0/8 scram-sha-256",
             "eyJ is no token",

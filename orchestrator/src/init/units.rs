@@ -1,7 +1,7 @@
 //! The systemd unit files.
 //!
-//! The three daemons come back within 100 ms however often they die, and see as little of the machine as
-//! their work allows. The agent's unit differs in what it must not do: stopping it must leave
+//! The three daemons come back within 100 ms however often they die, and see as little of the
+//! machine as their work allows. The agent's unit differs in what it must not do: stopping it must leave
 //! PostgreSQL and the guard alone, and the kernel killing one backend must not stop the rest.
 
 use std::path::Path;
@@ -81,7 +81,8 @@ pub(super) fn orchestrator(places: &Places<'_>) -> String {
 pub(super) fn probe(places: &Places<'_>, service: &str) -> String {
     let folder = places.home.join("probe");
     format!(
-        "{}User=baton\nGroup=baton\nExecStart={} --config {} probe {service} --every 1s --folder {}\n\
+        "{}User=baton\nGroup=baton\n\
+         ExecStart={} --config {} probe {service} --every 1s --folder {}\n\
          WorkingDirectory={}\nReadWritePaths={}\nRestart=always\nRestartSec=1s\n\
          # Ends by SIGINT as by SIGTERM: the journal says how far it came.\nTimeoutStopSec=10s\n\
          {HARDENING}{OWN_CODE_ONLY}{INSTALL}",

@@ -158,6 +158,11 @@ fn one_writer_that_is_cut_off_is_told_apart() {
     assert_eq!(spans(&told.partial), [(10, 15, 1, 2), (20, 25, 1, 2)]);
     assert_eq!(month(&told, "2026-11").down_ms, 15 * MINUTE);
     assert_eq!(told.writers.len(), 2);
+    // Two that notice the same within a period of theirs do not disagree.
+    let a = file("a", &[(at(0), at(60))], &[(at(10), at(20))]);
+    let b = file("b", &[(at(0), at(60))], &[(at(10) + 900, at(20) - 900)]);
+    let told = super::tests::told(&Sla::default(), "2026-11-30T00:00:00Z", &[a, b], &[]);
+    assert_eq!((told.interruptions.len(), told.partial.len()), (1, 0));
 }
 
 #[test]

@@ -93,8 +93,9 @@ pub fn end(page: &mut String, made: &Made<'_>, key: &str, bundle: &str) {
     let _ = write!(
         page,
         "<h2>Signature</h2>\n<p>Made by voter {} at {}, baton {}, signed with its Ed25519 key \
-         <code>{key}</code>. The signed bundle is part of this page: <code>baton verify FILE</code> \
-         holds every byte of it against the signature. Which key is whose is on the audit record \
+         <code>{key}</code>. The signed bundle is part of this page: \
+         <code>baton verify FILE</code> holds every byte of it against the signature. Which key is \
+         whose is on the audit record \
          (<code>baton audit list --kind key</code>).</p>\n{BUNDLE}{}{BUNDLE_END}\n\
          </body>\n</html>\n",
         escaped(made.by),

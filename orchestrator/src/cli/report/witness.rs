@@ -1,5 +1,5 @@
-//! What a probe writer says of a change of primary. It stands beside the signed bundle, on a line of
-//! its own or on the page, and is nobody's word but the writer's: no voter knows of it.
+//! What a probe writer says of a change of primary. It stands beside the signed bundle, on a line
+//! of its own or on the page, and is nobody's word but the writer's: no voter knows of it.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -19,7 +19,8 @@ use crate::screen::{span, time};
 use crate::settings::Settings;
 
 /// Whose word it is, wherever it is shown.
-pub const WHOSE: &str = "The probe writer's word: it is not signed, and no voter vouches for it. Times are of its clock.";
+pub const WHOSE: &str = "The probe writer's word: it is not signed, and no voter vouches for it. \
+                         Times are of its clock.";
 
 const BEGIN: &str = "{\"probe_writer\":";
 

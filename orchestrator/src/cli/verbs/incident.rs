@@ -30,9 +30,9 @@ Examples:
   baton incident collect --since 2026-11-22T03:00:00Z --probe probe.jsonl
   baton incident collect --log arezzo=orchestrator.log --log arezzo-1=postgres.log
 
-Whatever cannot be had is named in the archive, and the rest is collected. Agents are asked for their
-PostgreSQL's log; logs of daemons are taken from this machine's journal, and from files: name whose
-clock a file was written by, a voter, instance or name server.
+Whatever cannot be had is named in the archive, and the rest is collected. Agents are asked for
+their PostgreSQL's log; logs of daemons are taken from this machine's journal, and from files: name
+whose clock a file was written by, a voter, instance or name server.
 
 Secrets are left out: only what is on a list goes in, of PostgreSQL's log only what the server says
 of itself, and passwords, keys, tokens and connection strings are taken out by their form. Read it
