@@ -2,9 +2,9 @@
 //!
 //! Of PostgreSQL's log only what the server is known to say of itself is let through
 //! ([`ServerLog`]): statements, parameters and what functions of users raise may hold anything.
-//! From everything, that included, passwords, keys, tokens and connection strings are taken out by their
-//! form ([`Scrubber`]). A form that nobody thought of would stay: whoever hands an archive on reads
-//! it first.
+//! From everything, that included, passwords, keys, tokens and connection strings are taken out by
+//! their form ([`Scrubber`]). A form that nobody thought of would stay: whoever hands an archive on
+//! reads it first.
 
 mod server_log;
 

@@ -6,6 +6,7 @@ use crate::ids::{InstanceId, SiteId};
 use crate::time::millis;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +51,7 @@ impl Before {
     #[must_use]
     pub fn of(looked: &[Looked], age: Duration) -> Self {
         let mut findings: Vec<&Finding> = looked.iter().flat_map(|one| &one.findings).collect();
-        findings.sort_by(|a, b| b.level.cmp(&a.level));
+        findings.sort_by_key(|finding| Reverse(finding.level));
         let more = findings.len().saturating_sub(FINDINGS) as u64;
         let level = looked.iter().map(|one| one.level).max().unwrap_or(Level::Unknown);
         let findings = findings.into_iter().take(FINDINGS).map(|finding| Known {

@@ -6,6 +6,7 @@ mod logs;
 mod post_mortem;
 mod timeline;
 
+use std::fmt::{Display, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,7 +101,7 @@ async fn collect(globals: &Globals, asked: &Collect) -> Result<u8, Failure> {
     wire::files::write_secret(&out, &packed).map_err(failed)?;
     let mut text = format!("{}: {files} files, {} kB", out.display(), packed.len() / 1_024);
     for line in &missing {
-        text.push_str(&format!("\nnot in it: {line}"));
+        let _ = write!(text, "\nnot in it: {line}");
     }
     text.push_str("\nread it before you hand it on");
     let (bytes, missing) = (packed.len(), missing.as_slice());
@@ -161,8 +162,8 @@ impl<'a> Case<'a> {
         remark(self.globals.output, text);
     }
 
-    fn lacks(&mut self, what: &str, why: impl ToString) {
-        self.archive.missing.push(format!("{what}: {}", why.to_string()));
+    fn lacks(&mut self, what: &str, why: impl Display) {
+        self.archive.missing.push(format!("{what}: {why}"));
     }
 
     fn is_within(&self, steps: &[StepRecord], is_open: bool) -> bool {
@@ -294,7 +295,7 @@ impl<'a> Case<'a> {
                             &format!("audit record {}", listed.number),
                             "it holds what looks like a secret",
                         );
-                        lines.push_str(&format!("{{\"left_out\":{}}}", listed.number));
+                        let _ = write!(lines, "{{\"left_out\":{}}}", listed.number);
                     }
                     lines.push('\n');
                 }
@@ -384,13 +385,11 @@ impl<'a> Case<'a> {
         }
         for named in &asked.log {
             let text = named.to_string_lossy();
-            let (who, path) = match text.split_once('=') {
-                Some((who, path)) => (who.to_owned(), PathBuf::from(path)),
-                None => {
-                    let stem = named.file_stem().unwrap_or_default();
-                    (stem.to_string_lossy().into_owned(), named.clone())
-                }
-            };
+            let stem = || named.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let (who, path) = text.split_once('=').map_or_else(
+                || (stem(), named.clone()),
+                |(who, path)| (who.to_owned(), PathBuf::from(path)),
+            );
             match logs::file(&who, &path, self.window.0) {
                 Ok(log) => self.logs.push(log),
                 Err(error) => self.lacks(&path.display().to_string(), error),

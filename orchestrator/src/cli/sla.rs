@@ -92,7 +92,7 @@ async fn told(globals: &Globals, asked: &Sla) -> Result<(Topology, Vec<Record>),
                   and --topology FILE";
     let without = |mut failure: Failure| {
         if failure.code == wire::exit::UNREACHABLE {
-            failure.problem.remedy = remedy.to_owned();
+            remedy.clone_into(&mut failure.problem.remedy);
         }
         failure
     };

@@ -72,6 +72,32 @@ pub fn run(globals: &Globals, arguments: &Verify) -> Result<u8, Failure> {
         return Err(refuse(format!("it is signed with {}, and not with {key}", verified.key)));
     }
     let record = &told.transition;
+    let said = said(&named.to_string(), arguments, &verified, witness.as_ref());
+    let stands = Stands {
+        cluster: &told.cluster,
+        transition: record.id.0,
+        service: record.service.to_string(),
+        made_by: &told.made_by,
+        made_at: told.made_at,
+        key: &verified.key,
+        records: told.audit.lines.len(),
+        head: told.audit.head,
+        deviations: &told.deviations,
+        not_verified: witness,
+    };
+    print(globals.output, &stands, &said)?;
+    Ok(wire::exit::OK)
+}
+
+/// What stands, in words.
+fn said(
+    named: &str,
+    arguments: &Verify,
+    verified: &evidence::Verified,
+    witness: Option<&witness::Witness>,
+) -> String {
+    let told = &verified.evidence;
+    let record = &told.transition;
     let (outcome, _) = words::outcome(&record.outcome);
     let mut said = format!(
         "{named}: stands\ntransition {} of {} in cluster {}: {outcome}\nmade by voter {} at {}, \
@@ -91,26 +117,13 @@ pub fn run(globals: &Globals, arguments: &Verify) -> Result<u8, Failure> {
     if arguments.key.is_none() {
         said.push_str(KEY_ON_RECORD);
     }
-    if let Some(witness) = &witness {
+    if let Some(witness) = witness {
         let _ = write!(said, "\nbeside it, NOT verified: {}", witness::WHOSE);
         for line in witness::lines(witness) {
             let _ = write!(said, "\n  {line}");
         }
     }
-    let stands = Stands {
-        cluster: &told.cluster,
-        transition: record.id.0,
-        service: record.service.to_string(),
-        made_by: &told.made_by,
-        made_at: told.made_at,
-        key: &verified.key,
-        records: told.audit.lines.len(),
-        head: told.audit.head,
-        deviations: &told.deviations,
-        not_verified: witness,
-    };
-    print(globals.output, &stands, &said)?;
-    Ok(wire::exit::OK)
+    said
 }
 
 fn other_page() -> String {

@@ -1,8 +1,8 @@
 //! The systemd unit files.
 //!
 //! The three daemons come back within 100 ms however often they die, and see as little of the
-//! machine as their work allows. The agent's unit differs in what it must not do: stopping it must leave
-//! PostgreSQL and the guard alone, and the kernel killing one backend must not stop the rest.
+//! machine as their work allows. The agent's unit differs in what it must not do: stopping it must
+//! leave PostgreSQL and the guard alone, and the kernel killing one backend must not stop the rest.
 
 use std::path::Path;
 

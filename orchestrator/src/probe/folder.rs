@@ -166,7 +166,7 @@ fn tidy(path: &Path, wall: Timestamp, keep: Duration) -> Result<(), JournalError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::{Attempt, Line, Outcome, Writing, lines};
+    use crate::probe::{Attempt, Outcome, Writing, lines};
 
     fn head(at: i64) -> Head {
         let us = wire::clock::now().0.saturating_sub(10_000_000);
@@ -200,14 +200,7 @@ mod tests {
         writing.beat().expect("writable");
         let files = folder.files().expect("readable");
         let [before, after] = &files[..] else { panic!("two days: {files:?}") };
-        let mut begun = None;
-        lines(after, |line| {
-            if let Line::Head(head) = line {
-                begun = Some(head);
-            }
-        })
-        .expect("whole lines");
-        let begun = begun.expect("a first line");
+        let begun = lines(after, |head| head, |_, _| {}).expect("whole lines");
         assert_eq!((begun.run, begun.last_ack_us), (yesterday.run, Some(yesterday.us + 2)));
         // The clock was a day behind all the while: told as a step of that day's file.
         let measured = Kept::file(before).measured().expect("a journal");

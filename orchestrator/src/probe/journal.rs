@@ -90,11 +90,9 @@ pub struct Remark {
     pub at: Option<i64>,
 }
 
-/// A line of a journal.
+/// A line of a journal after the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// The first.
-    Head(Head),
     /// An attempted write.
     Attempt(Attempt),
     /// A remark.
@@ -224,38 +222,41 @@ fn create(path: &Path) -> Result<File, JournalError> {
     })
 }
 
-/// Reads a journal line by line. A last line that is not whole (the writer was killed in it) is
-/// left out.
+/// Reads a journal line by line: what is made of the first takes the others. A last line that is
+/// not whole (the writer was killed in it) is left out.
 ///
 /// # Errors
 /// [`JournalError`]
-pub fn lines(path: &Path, mut take: impl FnMut(Line)) -> Result<(), JournalError> {
+pub fn lines<S>(
+    path: &Path,
+    begin: impl FnOnce(Head) -> S,
+    mut take: impl FnMut(&mut S, Line),
+) -> Result<S, JournalError> {
     let failed = |source| JournalError::Io { file: path.to_owned(), source };
+    let wrong = |line, reason| JournalError::Line { file: path.to_owned(), line, reason };
     let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     let mut text = String::new();
-    for line in 1.. {
+    let mut next = |text: &mut String| {
         text.clear();
-        if reader.read_line(&mut text).map_err(failed)? == 0 || !text.ends_with('\n') {
-            let empty = JournalError::Line {
-                file: path.to_owned(),
-                line,
-                reason: "it is empty".to_owned(),
-            };
-            return if line == 1 { Err(empty) } else { Ok(()) };
+        reader.read_line(text).map(|_| text.ends_with('\n')).map_err(failed)
+    };
+    if !next(&mut text)? {
+        return Err(wrong(1, "it is empty".to_owned()));
+    }
+    let mut state = begin(serde_json::from_str(&text).map_err(|e| wrong(1, e.to_string()))?);
+    for line in 2.. {
+        if !next(&mut text)? {
+            break;
         }
         // Inside of a text the quotation marks would be escaped.
-        let read = match line {
-            1 => serde_json::from_str(&text).map(Line::Head),
-            _ if text.contains("\"outcome\":") => serde_json::from_str(&text).map(Line::Attempt),
-            _ => serde_json::from_str(&text).map(Line::Remark),
+        let read = if text.contains("\"outcome\":") {
+            serde_json::from_str(&text).map(Line::Attempt)
+        } else {
+            serde_json::from_str(&text).map(Line::Remark)
         };
-        take(read.map_err(|error| JournalError::Line {
-            file: path.to_owned(),
-            line,
-            reason: error.to_string(),
-        })?);
+        take(&mut state, read.map_err(|error| wrong(line, error.to_string()))?);
     }
-    Ok(())
+    Ok(state)
 }
 
 /// A journal as it was written.
@@ -282,14 +283,11 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]
     pub fn read(path: &Path) -> Result<Self, JournalError> {
-        let (mut head, mut attempts) = (None, Vec::new());
-        lines(path, |line| match line {
-            Line::Head(first) => head = Some(first),
-            Line::Attempt(attempt) => attempts.push(attempt),
+        let begin = |head| Self { head, attempts: Vec::new() };
+        lines(path, begin, |journal, line| match line {
+            Line::Attempt(attempt) => journal.attempts.push(attempt),
             Line::Remark(_) => {}
-        })?;
-        let head = head.expect("a journal without a first line is an error");
-        Ok(Self { head, attempts })
+        })
     }
 
     /// How many attempts ended so.

@@ -64,14 +64,11 @@ impl Measured {
     /// # Errors
     /// [`JournalError`]
     pub fn of_journal(path: &Path) -> Result<Self, JournalError> {
-        let mut meter: Option<Meter> = None;
-        lines(path, |line| match (line, &mut meter) {
-            (Line::Head(head), _) => meter = Some(Meter::begin(head)),
-            (Line::Attempt(attempt), Some(meter)) => meter.attempt(&attempt),
-            (Line::Remark(remark), Some(meter)) => meter.remark(&remark),
-            (Line::Attempt(_) | Line::Remark(_), None) => {}
-        })?;
-        Ok(meter.expect("a journal without a first line is an error").end())
+        let read = lines(path, Meter::begin, |meter, line| match line {
+            Line::Attempt(attempt) => meter.attempt(&attempt),
+            Line::Remark(remark) => meter.remark(&remark),
+        });
+        Ok(read?.end())
     }
 }
 
@@ -139,11 +136,10 @@ impl Meter {
                 }
                 (self.since, self.acked, self.failed) = (acked, true, None);
             }
-            Some(_) => {}
             None if attempt.sent_us >= self.since => {
                 self.failed = Some(self.failed.unwrap_or(u64::MAX).min(attempt.sent_us));
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 

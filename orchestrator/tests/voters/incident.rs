@@ -62,17 +62,25 @@ fn listed(manifest: &str) -> Vec<String> {
     missing.iter().map(|line| line.as_str().expect("text").to_owned()).collect()
 }
 
-#[tokio::test]
-async fn an_archive_has_all_there_is_to_know_and_no_secret() {
-    let mut group = Group::start();
+/// Real voters, a declared service, and its first change of primary.
+async fn started() -> (Group, Client, Baton) {
+    let group = Group::start();
     let operator = group.client(0, "operator", "alice");
     group.elected(&operator).await;
     declare(&group, &operator).await;
     begun(&group, &operator).await;
     let baton = Baton::of(&group);
-    let at = |name: &str| group.folder.path().join(name).display().to_string();
+    (group, operator, baton)
+}
 
-    let clean = at("clean.tar.gz");
+fn at(group: &Group, name: &str) -> String {
+    group.folder.path().join(name).display().to_string()
+}
+
+#[tokio::test]
+async fn an_archive_has_all_there_is_to_know() {
+    let (group, _operator, baton) = started().await;
+    let clean = at(&group, "clean.tar.gz");
     let collected = baton.run(&["incident", "collect", "--since", "1h", "--out", &clean]);
     assert_eq!(collected.status.code(), Some(1), "no agent runs: {}", complaint(&collected));
     let files = unpacked(Path::new(&clean));
@@ -107,29 +115,17 @@ async fn an_archive_has_all_there_is_to_know_and_no_secret() {
     assert_eq!(mode & 0o777, 0o600);
     let again = baton.run(&["incident", "collect", "--out", &clean]);
     assert_eq!(again.status.code(), Some(2), "{}", complaint(&again));
+}
 
-    // Secrets wherever somebody may have put one, and a voter fewer.
-    let mut declared = topology();
-    let spec = declared.services.get_mut(&service()).expect("there is one");
-    spec.client_access = vec![format!("host all all 0.0.0.0/0 ldap ldapbindpasswd={PLANTED}")];
-    let apply = Request::Apply { expected: 1, topology: Box::new(declared) };
-    let _: Accepted = operator.post("/v1/requests", &apply, SOON).await.expect("granted");
-    let reason = format!("see postgresql://app:{PLANTED}@db/clinic");
-    let hold = Request::Hold { service: service(), reason };
-    let _: Accepted = operator.post("/v1/requests", &hold, SOON).await.expect("granted");
-    let now = jiff::Timestamp::from_millisecond(wire::clock::wall().0).expect("a time");
-    let daemon = format!("{now} INFO voter: password={PLANTED} came\n");
-    std::fs::write(at("daemon.log"), daemon).expect("writable");
-    let server = now.strftime("%Y-%m-%d %H:%M:%S%.3f UTC [7]");
-    let server = format!(
-        "{server} LOG:  database system is ready to accept connections\n{server} STATEMENT:  \
-         select '{PLANTED}'\n\tfrom {PLANTED}\n"
-    );
-    std::fs::write(at("server.log"), server).expect("writable");
+/// Secrets wherever somebody may have put one, and a voter fewer.
+#[tokio::test]
+async fn an_archive_has_no_secret_in_it() {
+    let (mut group, operator, baton) = started().await;
+    plant(&group, &operator).await;
     group.kill(2);
-    let at = |name: &str| group.folder.path().join(name).display().to_string();
-    let full = at("full.tar.gz");
-    let (daemon, server) = (at("daemon.log"), format!("s1-1={}", at("server.log")));
+    let full = at(&group, "full.tar.gz");
+    let (daemon, server) = (at(&group, "daemon.log"), at(&group, "server.log"));
+    let server = format!("s1-1={server}");
     let words = ["incident", "collect", "--out", &full, "--log", &daemon, "--log", &server];
     let collected = baton.run(&words);
     assert_eq!(collected.status.code(), Some(1), "{}", complaint(&collected));
@@ -157,4 +153,24 @@ async fn an_archive_has_all_there_is_to_know_and_no_secret() {
         assert!(missing.iter().any(|line| line.contains(part)), "{part}: {missing:?}");
     }
     assert!(out(&collected).contains("read it before you hand it on"));
+}
+
+async fn plant(group: &Group, operator: &Client) {
+    let mut declared = topology();
+    let spec = declared.services.get_mut(&service()).expect("there is one");
+    spec.client_access = vec![format!("host all all 0.0.0.0/0 ldap ldapbindpasswd={PLANTED}")];
+    let apply = Request::Apply { expected: 1, topology: Box::new(declared) };
+    let _: Accepted = operator.post("/v1/requests", &apply, SOON).await.expect("granted");
+    let reason = format!("see postgresql://app:{PLANTED}@db/clinic");
+    let hold = Request::Hold { service: service(), reason };
+    let _: Accepted = operator.post("/v1/requests", &hold, SOON).await.expect("granted");
+    let now = jiff::Timestamp::from_millisecond(wire::clock::wall().0).expect("a time");
+    let daemon = format!("{now} INFO voter: password={PLANTED} came\n");
+    std::fs::write(at(group, "daemon.log"), daemon).expect("writable");
+    let begun = now.strftime("%Y-%m-%d %H:%M:%S%.3f UTC [7]");
+    let server = format!(
+        "{begun} LOG:  database system is ready to accept connections\n{begun} STATEMENT:  \
+         select '{PLANTED}'\n\tfrom {PLANTED}\n"
+    );
+    std::fs::write(at(group, "server.log"), server).expect("writable");
 }

@@ -121,11 +121,9 @@ fn scrubbed(value: Value) -> Value {
             let one = |(name, value): (String, Value)| {
                 // A name and its value, as the scrubber reads them in a line.
                 let probe = format!("{name}=x");
-                let value = match value {
-                    Value::String(_) if text(&probe) != probe => Value::String(LEFT_OUT.to_owned()),
-                    value => scrubbed(value),
-                };
-                (name, value)
+                let is_secret = value.is_string() && text(&probe) != probe;
+                let hidden = || Value::String(LEFT_OUT.to_owned());
+                (name, if is_secret { hidden() } else { scrubbed(value) })
             };
             Value::Object(fields.into_iter().map(one).collect())
         }

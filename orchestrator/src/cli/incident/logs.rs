@@ -105,7 +105,9 @@ pub fn file(who: &str, path: &Path, since: Timestamp) -> std::io::Result<Log> {
 /// Lines that an agent gave: they are scrubbed there, and here again.
 pub fn of_agent(who: &str, lines: &[String], left_out: u64, since: Timestamp) -> Log {
     let mut reading = Reading::new(who, since);
-    lines.iter().for_each(|line| reading.line(line));
+    for line in lines {
+        reading.line(line);
+    }
     let log = reading.done();
     Log { left_out: log.left_out + left_out, ..log }
 }

@@ -30,7 +30,7 @@ pub fn tidy(
             let files = folder.clone();
             let tidied = tokio::task::spawn_blocking(move || files.tidy(clock::wall(), keep)).await;
             match tidied {
-                Ok(Ok(problems)) => problems.iter().for_each(|problem| say(problem)),
+                Ok(Ok(problems)) => problems.iter().for_each(say),
                 Ok(Err(problem)) => say(&problem),
                 Err(problem) => say(&problem),
             }
