@@ -4,17 +4,20 @@
 use crate::identity;
 use crate::instance::Instance;
 use crate::monitoring::ready;
-use axum::extract::State;
+use crate::server_log;
+use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use failover::Report;
+use failover::{Report, Timestamp};
+use serde::Deserialize;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::watch;
 use wire::http::Problem;
-use wire::role::Kind;
+use wire::role::{Kind, Peer};
+use wire::scrub::ServerLogWindow;
 
 /// Serves until `shutdown` turns true.
 ///
@@ -28,6 +31,7 @@ pub async fn serve(instance: Arc<Instance>, shutdown: watch::Receiver<bool>) -> 
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(readyz))
         .route("/v1/local", get(local))
+        .route("/v1/server-log", get(server_log))
         .with_state(instance);
     wire::http::serve(listener, Arc::new(identity), LISTENERS, router, shutdown).await
 }
@@ -38,6 +42,31 @@ const LISTENERS: &[Kind] = &[Kind::Voter, Kind::Operator];
 async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'static str, Response> {
     let unready = |reason| (StatusCode::SERVICE_UNAVAILABLE, Json(Problem::new(reason)));
     ready(&instance).map(|()| "ok").map_err(|reason: String| unready(reason).into_response())
+}
+
+#[derive(Deserialize)]
+struct Window {
+    /// Milliseconds since 1970.
+    since: i64,
+}
+
+/// What PostgreSQL said of itself, for `baton incident collect`. Operators only.
+async fn server_log(
+    State(instance): State<Arc<Instance>>,
+    Extension(peer): Extension<Peer>,
+    Query(window): Query<Window>,
+) -> Result<Json<ServerLogWindow>, Response> {
+    let refused = |code, error: String| (code, Json(Problem::new(error))).into_response();
+    if peer.kind != Kind::Operator {
+        let error = "only an operator may read PostgreSQL's log".to_owned();
+        return Err(refused(StatusCode::FORBIDDEN, error));
+    }
+    let log = instance.layout.log();
+    let read = move || server_log::window::read(&log, Timestamp(window.since));
+    let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other);
+    read.and_then(|read| read)
+        .map(Json)
+        .map_err(|error| refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
 }
 
 async fn local(State(instance): State<Arc<Instance>>) -> Json<Report> {

@@ -5,6 +5,8 @@
 //! Where lines may be missing all the same, because somebody else shortened the log, that is said
 //! too, and counts as a cancelled wait.
 
+pub mod window;
+
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::{Deserialize, Serialize};

@@ -11,17 +11,18 @@ use crate::alert;
 use crate::calendar::{self, Occasion};
 use crate::cluster::{
     Cluster, Doubt, Entry, HISTORY_ENTRIES, Outcome, Published, Record, Rule, Service, Step,
-    StepRecord, Transition, Trigger,
+    Transition, Trigger,
 };
 use crate::drill;
 use crate::event::{Change, Event, Seen, ServiceChange};
 use crate::ids::{DrillId, InstanceId, Lsn, ServiceId, TransitionId};
 use crate::position::Position;
 use crate::quorum;
+use crate::readiness::Before;
 use crate::topology::Topology;
 use crate::zone::{Zone, zone};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -160,8 +161,9 @@ fn apply_service(
         return None;
     }
     match change {
-        ServiceChange::Started { trigger, target, step, drill } => {
-            start(cluster, event, id, (*trigger, target.clone(), *step, *drill))
+        ServiceChange::Started { trigger, target, step, drill, readiness } => {
+            let begun = (*trigger, target.clone(), *step, *drill);
+            start(cluster, event, id, begun, readiness.as_ref())
         }
         ServiceChange::StepDone => step_done(cluster, event, id),
         ServiceChange::Aborted => abort(cluster, event, id),
@@ -207,13 +209,7 @@ fn open(cluster: &Cluster, id: &ServiceId) -> Option<(crate::ids::Epoch, Transit
 
 fn note_step(cluster: &mut Cluster, event: &Event, transition: TransitionId, name: &str) {
     if let Some(record) = cluster.transitions.get_mut(&transition) {
-        record.steps.push(StepRecord {
-            name: name.to_string(),
-            at: event.stamp.at,
-            voter: event.stamp.voter,
-            monotonic_us: event.stamp.monotonic_us,
-            note: event.cause.clone(),
-        });
+        record.steps.push(event.step(name));
     }
 }
 
@@ -231,6 +227,7 @@ fn start(
     event: &Event,
     id: &ServiceId,
     (trigger, target, step, drill): (Trigger, Option<InstanceId>, Step, Option<DrillId>),
+    readiness: Option<&Before>,
 ) -> Option<String> {
     if drill.is_some_and(|drill| !drill::may_switch(cluster, id, drill)) {
         return None;
@@ -264,6 +261,7 @@ fn start(
             cause: event.cause.clone(),
             plan: event.plan.clone(),
             drill,
+            readiness: readiness.cloned(),
             from,
             to: None,
             epoch,

@@ -1,4 +1,5 @@
-//! When drills are held, and when none may be: as declared, in words of people's clocks.
+//! When drills are held, and when none may be; when services are promised: as declared, in words
+//! of people's clocks.
 //!
 //! The law knows no time zones and reads no clock. Whoever leads works out what the calendar says
 //! of this moment and tells it: [`crate::View::closed`], and which occasion is due. What became of
@@ -19,7 +20,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
-pub use words::{Blackout, CalendarError, Days, Hours, Minute, WEEK, Weekday, When};
+pub use words::{Blackout, CalendarError, Days, Hours, Minute, Objective, WEEK, Weekday, When};
 
 /// The calendar of drills.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,13 +36,20 @@ pub struct Calendar {
     pub schedule: BTreeMap<ScheduleId, Entry>,
 }
 
+/// In whose clock everything is written, unless something else is.
+const TIME_ZONE: &str = "Europe/Rome";
+
+/// Monday to Saturday, 07 to 21.
+fn day() -> Hours {
+    let days = (Weekday::Mon, Weekday::Sat);
+    Hours { days, begin: Minute(7 * 60), end: Minute(21 * 60) }
+}
+
 impl Default for Calendar {
     fn default() -> Self {
-        let days = (Weekday::Mon, Weekday::Sat);
-        let day = Hours { days, begin: Minute(7 * 60), end: Minute(21 * 60) };
         Self {
-            time_zone: String::from("Europe/Rome"),
-            protected: vec![day],
+            time_zone: String::from(TIME_ZONE),
+            protected: vec![day()],
             blackouts: Vec::new(),
             schedule: BTreeMap::new(),
         }
@@ -53,6 +61,32 @@ impl Calendar {
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// When a service is promised to be there, and for how much of that time. It is measured against;
+/// nothing is decided by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sla {
+    /// In whose clock everything here is written.
+    pub time_zone: String,
+    /// The hours in which it is promised. Never empty.
+    pub hours: Vec<Hours>,
+    /// Days on which it is not.
+    pub holidays: Vec<Blackout>,
+    /// For how much of them.
+    pub objective: Objective,
+}
+
+impl Default for Sla {
+    fn default() -> Self {
+        Self {
+            time_zone: String::from(TIME_ZONE),
+            hours: vec![day()],
+            holidays: Vec::new(),
+            objective: Objective(999_500),
+        }
     }
 }
 

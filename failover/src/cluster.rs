@@ -8,6 +8,7 @@ use crate::ids::{
     SiteId, SystemIdentifier, TransitionId, VoterId,
 };
 use crate::position::Position;
+use crate::readiness::Before;
 use crate::time::Timestamp;
 use crate::topology::{ServiceSpec, Topology};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -334,6 +335,9 @@ pub struct Record {
     /// The drill that it was a part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<DrillId>,
+    /// How the service stood before; `None`: whoever began it had not looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<Before>,
     /// The primary before.
     pub from: Option<InstanceId>,
     /// The primary after.

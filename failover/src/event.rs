@@ -1,12 +1,13 @@
 //! The log: decisions, stamped with the state they were made in.
 
 use crate::alert::{AlertChange, AlertKey};
-use crate::cluster::{Examined, Hold, Rule, Step, Trigger, Voter};
+use crate::cluster::{Examined, Hold, Rule, Step, StepRecord, Trigger, Voter};
 use crate::drill::{DrillChange, Stage};
 use crate::ids::{
     DrillId, Epoch, Generation, InstanceId, Lsn, ScheduleId, ServiceId, SystemIdentifier, VoterId,
 };
 use crate::position::Position;
+use crate::readiness::Before;
 use crate::time::Timestamp;
 use crate::topology::Topology;
 use alloc::boxed::Box;
@@ -31,6 +32,19 @@ pub struct Event {
     pub plan: Option<String>,
     /// What changes.
     pub change: Change,
+}
+
+impl Event {
+    /// As a step of a record.
+    pub(crate) fn step(&self, name: &str) -> StepRecord {
+        StepRecord {
+            name: String::from(name),
+            at: self.stamp.at,
+            voter: self.stamp.voter,
+            monotonic_us: self.stamp.monotonic_us,
+            note: self.cause.clone(),
+        }
+    }
 }
 
 /// When and by which voter an event was proposed.
@@ -177,6 +191,9 @@ pub enum ServiceChange {
         /// The drill that it is a part of.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         drill: Option<DrillId>,
+        /// How the service stood before, as far as whoever proposes this had looked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        readiness: Option<Before>,
     },
     /// The open transition leaves its step for the next.
     StepDone,

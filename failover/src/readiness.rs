@@ -11,6 +11,7 @@
 //! instance that would be primary, those about the present primary where its site is the one lost,
 //! those about that site, and those about the service.
 
+mod before;
 mod certificates;
 mod checksums;
 mod clocks;
@@ -50,6 +51,7 @@ use facts::Facts;
 use finding::Findings;
 use serde::{Deserialize, Serialize};
 
+pub use before::{Before, FINDINGS, Known};
 pub use finding::{Finding, Level};
 pub use rto::{CONTRACT, GOAL, Rto};
 pub use verdict::{Outcome, Rpo, SiteVerdict};

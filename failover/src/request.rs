@@ -171,6 +171,7 @@ pub fn rule_on(
                         target: Some(target),
                         step: Step::Quiesce,
                         drill: None,
+                        readiness: None,
                     };
                     (change, reason.clone())
                 })
@@ -184,6 +185,7 @@ pub fn rule_on(
                     target: None,
                     step: Step::Seal,
                     drill: None,
+                    readiness: None,
                 };
                 Ok((change, reason.clone()))
             } else {

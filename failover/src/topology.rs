@@ -1,6 +1,6 @@
 //! What an operator declares: sites, services, names and timing.
 
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, Sla};
 use crate::ids::{InstanceId, NameServerId, ServiceId, SiteId};
 use crate::time::millis;
 use alloc::collections::BTreeMap;
@@ -27,6 +27,17 @@ pub struct Topology {
     /// When drills are held, and when none may be.
     #[serde(default, skip_serializing_if = "Calendar::is_default")]
     pub drills: Calendar,
+    /// When services are promised to be there, where that is not as [`Sla::default`] has it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sla: BTreeMap<ServiceId, Sla>,
+}
+
+impl Topology {
+    /// When a service is promised to be there.
+    #[must_use]
+    pub fn sla_of(&self, service: &ServiceId) -> Sla {
+        self.sla.get(service).cloned().unwrap_or_default()
+    }
 }
 
 /// A data centre.

@@ -26,7 +26,8 @@ use serde::{Deserialize, Serialize};
 use crate::alerts::Kind as ChannelKind;
 use crate::audit::{Head, Hole};
 
-/// `GET /v1/status`: everything on one screen.
+/// `GET /v1/status`: everything on one screen; `?here=true`: as the voter that is asked sees it,
+/// and not the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The cluster's name; empty before the first topology was applied.

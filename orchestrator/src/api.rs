@@ -343,8 +343,23 @@ async fn query(routes: &Routes, peer: &Peer, query: Query) -> Answered {
     answer(look_up(routes, peer, query).await?)
 }
 
-async fn status(State(routes): Shared, Extension(peer): Extension<Peer>) -> Answered {
-    query(&routes, &peer, Query::Status).await
+#[derive(Deserialize)]
+struct StatusOf {
+    /// As the voter that is asked sees it, and not the leader.
+    #[serde(default)]
+    here: bool,
+}
+
+async fn status(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Parameters(StatusOf { here }): Parameters<StatusOf>,
+) -> Answered {
+    if !here {
+        return query(&routes, &peer, Query::Status).await;
+    }
+    role(&peer, Kind::Operator, None)?;
+    answer(routes.ask_here(Question::Query(Query::Status)).await)
 }
 
 async fn explain(

@@ -1,6 +1,8 @@
-//! What the calendar of drills says of a moment: people's clocks, worked out where they are known.
+//! What the calendars say of a moment: people's clocks, worked out where they are known.
 //!
 //! The law knows no time zones. Whoever leads asks here, and tells the law what it heard.
+
+mod hours;
 
 use std::time::Duration;
 
@@ -10,15 +12,16 @@ use jiff::civil::Date;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{ToSpan as _, Zoned};
 
+pub use hours::{Period, promised, year, year_of};
+
 /// An occasion is looked for in so many days: the longest way from one first Sunday to the next.
 const DAYS: i64 = 70;
 /// A drill that ends later than planned still ends before protected hours begin.
 const MARGIN: Duration = Duration::from_mins(15);
 
-fn zone(calendar: &Calendar) -> Result<TimeZone, String> {
-    let unknown =
-        |_| format!("the time zone `{}` of the calendar is not known", calendar.time_zone);
-    TimeZoneDatabase::bundled().get(&calendar.time_zone).map_err(unknown)
+fn zone(time_zone: &str) -> Result<TimeZone, String> {
+    let unknown = |_| format!("the time zone `{time_zone}` of the calendar is not known");
+    TimeZoneDatabase::bundled().get(time_zone).map_err(unknown)
 }
 
 /// Whether a time zone is known.
@@ -27,10 +30,10 @@ pub fn knows(time_zone: &str) -> bool {
     TimeZoneDatabase::bundled().get(time_zone).is_ok()
 }
 
-fn local(calendar: &Calendar, wall: Timestamp) -> Result<Zoned, String> {
+fn local(time_zone: &str, wall: Timestamp) -> Result<Zoned, String> {
     let at = jiff::Timestamp::from_millisecond(wall.0)
         .map_err(|error| format!("the clock shows no time: {error}"))?;
-    Ok(at.to_zoned(zone(calendar)?))
+    Ok(at.to_zoned(zone(time_zone)?))
 }
 
 fn weekday(date: Date) -> Weekday {
@@ -49,7 +52,7 @@ fn at(date: Date, Minute(minute): Minute, zone: &TimeZone) -> Option<Zoned> {
 /// to return; `None`: nothing speaks against it. A calendar that cannot be read speaks against all.
 #[must_use]
 pub fn closed(calendar: &Calendar, wall: Timestamp, dwell: Duration) -> Option<String> {
-    let begins = match local(calendar, wall) {
+    let begins = match local(&calendar.time_zone, wall) {
         Ok(begins) => begins,
         Err(error) => return Some(error),
     };
@@ -104,7 +107,7 @@ pub fn around(
     when: When,
     wall: Timestamp,
 ) -> Result<(Option<Timestamp>, Option<Timestamp>), String> {
-    let now = local(calendar, wall)?;
+    let now = local(&calendar.time_zone, wall)?;
     let zone = now.time_zone();
     let (mut before, mut after) = (None, None);
     for offset in -DAYS..=DAYS {
@@ -116,14 +119,17 @@ pub fn around(
             Some(_) | None => {}
         }
     }
-    let stamp = |at: Zoned| Timestamp(at.timestamp().as_millisecond());
-    Ok((before.map(stamp), after.map(stamp)))
+    Ok((before.map(|at| stamp(&at)), after.map(|at| stamp(&at))))
+}
+
+fn stamp(at: &Zoned) -> Timestamp {
+    Timestamp(at.timestamp().as_millisecond())
 }
 
 /// A moment as the calendar's clocks show it.
 #[must_use]
 pub fn shown(calendar: &Calendar, at: Timestamp) -> String {
-    local(calendar, at).map_or_else(
+    local(&calendar.time_zone, at).map_or_else(
         |_| at.0.to_string(),
         |time| format!("{} {}", time.strftime("%a %Y-%m-%d %H:%M"), calendar.time_zone),
     )

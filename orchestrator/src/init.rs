@@ -113,6 +113,9 @@ pub fn init(plan: &Plan<'_>) -> Result<Written, InitError> {
     for (id, voter, joins) in &voters {
         making.orchestrator(*id, voter, *joins, &voters)?;
     }
+    for site in plan.declared.topology.sites.keys() {
+        making.probe(site)?;
+    }
     for (id, server) in &plan.declared.topology.dns.servers {
         making.name_server(id.as_str(), server)?;
     }
@@ -205,6 +208,22 @@ impl<'a> Making<'a> {
         let authority = self.authority.certificate_pem().to_owned();
         self.pem("operator/ca.crt", authority, false);
         self.plain("operator/baton.toml", configs::operator(self.plan.declared));
+        Ok(())
+    }
+
+    /// The probe writers of a site: one a service, each of which writes wherever the primary is.
+    fn probe(&mut self, site: &SiteId) -> Result<(), InitError> {
+        let folder = format!("{site}/probe");
+        let leaf = self.leaf("baton_probe".to_owned(), "probe", "probe");
+        self.certificate(&folder, "probe", &leaf)?;
+        let authority = self.authority.certificate_pem().to_owned();
+        self.pem(format!("{folder}/ca.crt"), authority, false);
+        self.plain(format!("{folder}/baton.toml"), configs::probe(self.plan.declared));
+        self.plain(format!("{folder}/topology.toml"), self.plan.source.to_owned());
+        for service in self.plan.declared.topology.services.keys() {
+            let unit = units::probe(&self.places(site), service.as_str());
+            self.plain(format!("{site}/systemd/baton-probe@{service}.service"), unit);
+        }
         Ok(())
     }
 

@@ -28,6 +28,7 @@ pub mod raft_log;
 pub mod replica;
 pub mod routes;
 pub mod run;
+pub mod sla;
 pub mod storage;
 pub mod tally;
 pub mod topology;

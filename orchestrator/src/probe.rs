@@ -5,6 +5,7 @@
 //! be written and whether anything acknowledged is missing. It knows nothing of the orchestrator:
 //! only the name servers, and the address they give.
 
+mod folder;
 mod journal;
 mod reconcile;
 pub mod resolver;
@@ -12,8 +13,11 @@ mod seek;
 mod session;
 mod writer;
 
-pub use journal::{Attempt, Gap, Head, Journal, JournalError, Outcome, Writing};
-pub use reconcile::{Reconciled, held_against, numbers_in_table};
+pub use folder::{Folder, Kept};
+pub use journal::{
+    Attempt, BEAT, Gap, Head, Journal, JournalError, LOST, Line, Outcome, Remark, Writing, lines,
+};
+pub use reconcile::{Reconciled, held_against, let_go, numbers_in_table};
 pub use seek::{Seeker, Where};
 pub use session::{Access, Session, SessionError};
 pub use writer::{Options, Tally, write};

@@ -171,11 +171,11 @@ fn reconcile(folder: &TempDir, server: &Server) -> (i32, Value) {
     (output.status.code().expect("it ends by itself"), said)
 }
 
-#[test]
-fn an_outage_is_measured_and_a_loss_is_found() {
+/// A cluster's files and a PostgreSQL that takes the probe; nothing where there is none.
+fn set_up() -> Option<(TempDir, Server)> {
     let Some(bin) = programs() else {
         eprintln!("not tested: no PostgreSQL in /usr/lib/postgresql");
-        return;
+        return None;
     };
     let folder = tempfile::Builder::new().prefix("baton-probe-").tempdir_in("/tmp");
     let folder = folder.expect("a temporary folder");
@@ -187,6 +187,12 @@ fn an_outage_is_measured_and_a_loss_is_found() {
     let created = server.sql("create role baton_probe login")
         && server.sql("create schema baton_probe authorization baton_probe");
     assert!(created);
+    Some((folder, server))
+}
+
+#[test]
+fn an_outage_is_measured_and_a_loss_is_found() {
+    let Some((folder, mut server)) = set_up() else { return };
     let journal = folder.path().join("journal.jsonl");
     let mut probe = baton(folder.path());
     probe.args(["--config", "out/operator/baton.toml", "probe", "clinic", "--every", "5ms"]);
@@ -213,4 +219,77 @@ fn an_outage_is_measured_and_a_loss_is_found() {
     let (code, said) = reconcile(&folder, &server);
     assert_eq!((code, number(&said, "lost")), (1, Some(1)), "{said}");
     assert_eq!(said.get("lost_numbers"), Some(&serde_json::json!([7])));
+}
+
+/// The only file of a folder whose name ends so.
+fn only(folder: &Path, ending: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("readable").path()).collect();
+    paths.retain(|path| path.to_string_lossy().ends_with(ending));
+    (paths.len() == 1).then(|| paths.remove(0))
+}
+
+fn sla(folder: &TempDir) -> (i32, Value) {
+    let output = baton(folder.path())
+        .args(["sla", "clinic", "--journal", "journal", "--topology", "topology.toml"])
+        .args(["--transitions", "transitions.json", "-o", "json"])
+        .output()
+        .expect("the program was just built");
+    let said = serde_json::from_slice(&output.stdout);
+    let said = said.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().expect("it ends by itself"), said)
+}
+
+/// A writer that stands for years is killed; what it measured counts, also when only the summary is
+/// left of it.
+#[test]
+fn a_killed_writers_folder_tells_what_was_measured_before_and_after_it_is_summed_up() {
+    let Some((folder, mut server)) = set_up() else { return };
+    let topology = folder.path().join("topology.toml");
+    let mut text = std::fs::read_to_string(&topology).expect("it was written");
+    text.push_str("[sla]\nhours = [\"mon-sun 00:00-24:00\"]\nobjective = \"100 %\"\n");
+    std::fs::write(&topology, text).expect("writable");
+    std::fs::write(folder.path().join("transitions.json"), "[]").expect("writable");
+    std::fs::create_dir(folder.path().join("journal")).expect("writable");
+    assert_eq!(sla(&folder).0, 6, "nothing was measured");
+
+    let mut probe = baton(folder.path());
+    probe.args(["--config", "out/operator/baton.toml", "probe", "clinic", "--every", "5ms"]);
+    probe.args(["--folder", "journal", "--address", &format!("127.0.0.1:{}", server.port)]);
+    probe.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut probe = probe.spawn().expect("the program was just built");
+    let journals = folder.path().join("journal");
+    let written = || only(&journals, ".jsonl").map_or(0, |journal| acked(&journal));
+    until("writes are acknowledged", || written() > 50);
+    let (code, before) = sla(&folder);
+    let year = |said: &Value, key: &str| said["year"][key].as_i64();
+    assert_eq!((code, year(&before, "down_ms")), (0, Some(0)), "{before}");
+    server.stop();
+    server.start();
+    let acked = written();
+    until("writes go on after the outage", || written() > acked + 50);
+    probe.kill().expect("it runs");
+    probe.wait().expect("it ends");
+
+    let (code, after) = sla(&folder);
+    assert_eq!(code, 7, "the objective is missed: {after}");
+    let interruptions = after["interruptions"].as_array().expect("a list");
+    assert_eq!(interruptions.len(), 1, "{after}");
+    assert_eq!(interruptions[0]["cause"]["kind"], "unknown");
+    assert!(year(&after, "down_ms").is_some_and(|down| down > 20), "{after}");
+
+    // Days later another writer in this folder sums it up and lets the file go.
+    let journal = only(&journals, ".jsonl").expect("one run, one day");
+    let kept = orchestrator::probe::Folder::at(&journals);
+    let days = |days: i64| failover::Timestamp(wire::clock::wall().0 + days * 86_400_000);
+    let week = Duration::from_hours(168);
+    assert!(kept.tidy(days(0), week).expect("readable").is_empty());
+    assert!(only(&journals, ".summary.json").is_none(), "the day is not over");
+    assert!(kept.tidy(days(2), week).expect("readable").is_empty());
+    assert!(only(&journals, ".summary.json").is_some() && journal.exists());
+    assert!(kept.tidy(days(9), week).expect("readable").is_empty());
+    assert!(only(&journals, ".summary.json").is_some() && !journal.exists());
+    let (code, summed) = sla(&folder);
+    assert_eq!((code, &summed["interruptions"]), (7, &after["interruptions"]), "{summed}");
+    assert_eq!(summed["writers"], after["writers"]);
 }

@@ -16,3 +16,5 @@ pub const REFUSED: u8 = 4;
 pub const IN_DOUBT: u8 = 5;
 /// What was asked cannot be answered now: evidence is missing or stale.
 pub const UNKNOWN: u8 = 6;
+/// What was asked was answered, and an objective was not kept.
+pub const MISSED: u8 = 7;

@@ -15,6 +15,7 @@ pub mod listen;
 pub mod log;
 pub mod monitoring;
 pub mod role;
+pub mod scrub;
 pub mod shutdown;
 pub mod tls;
 mod verifier;

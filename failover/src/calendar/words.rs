@@ -139,7 +139,8 @@ impl fmt::Display for Hours {
     }
 }
 
-/// Days on which nothing is rehearsed: `2026-12-20..2027-01-07`, both included, or one.
+/// Days on which nothing is rehearsed, or nothing is promised: `2026-12-20..2027-01-07`, both
+/// included, or one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Blackout {
@@ -179,6 +180,40 @@ impl fmt::Display for Blackout {
             write!(f, "..{year:04}-{month:02}-{day:02}")?;
         }
         Ok(())
+    }
+}
+
+/// A share of time in parts per million: `99.95 %`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Objective(pub u32);
+
+impl FromStr for Objective {
+    type Err = CalendarError;
+    fn from_str(text: &str) -> Result<Self, CalendarError> {
+        let read = || {
+            let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+            let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+            let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            if !digits(whole) || !digits(part) || whole.len() > 3 || part.len() > 4 {
+                return None;
+            }
+            let (whole, part) = (whole.parse::<u32>().ok()?, format!("{part:0<4}").parse().ok()?);
+            let parts: u32 = (whole * 10_000).checked_add(part)?;
+            (1..=1_000_000).contains(&parts).then_some(Self(parts))
+        };
+        read().ok_or_else(|| unlike(text, "`99.95 %`: more than 0, at most 100, four decimals"))
+    }
+}
+
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, part) = (self.0 / 10_000, self.0 % 10_000);
+        let part = format!("{part:04}");
+        match part.trim_end_matches('0') {
+            "" => write!(f, "{whole} %"),
+            part => write!(f, "{whole}.{part} %"),
+        }
     }
 }
 
@@ -260,7 +295,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(Hours, Blackout, When);
+as_text!(Hours, Blackout, Objective, When);
 
 #[cfg(test)]
 mod tests {
@@ -274,6 +309,10 @@ mod tests {
         for text in ["2026-12-20..2027-01-07", "2026-12-24"] {
             assert_eq!(text.parse::<Blackout>().map(|read| read.to_string()), Ok(text.into()));
         }
+        for text in ["99.95 %", "100 %", "0.0001 %", "99.9 %"] {
+            assert_eq!(text.parse::<Objective>().map(|read| read.to_string()), Ok(text.into()));
+        }
+        assert_eq!("99.95".parse(), Ok(Objective(999_500)));
         for text in ["first sun 03:00", "last sat 23:59", "every wed 02:30", "daily 04:00"] {
             assert_eq!(text.parse::<When>().map(|read| read.to_string()), Ok(text.into()));
         }
@@ -287,6 +326,9 @@ mod tests {
         }
         for text in ["2026-13-01", "2027-01-07..2026-12-20", "26-01-01", "2026-01-01-01", ""] {
             assert!(text.parse::<Blackout>().unwrap_err().0.contains("2026-12-20"), "{text}");
+        }
+        for text in ["0 %", "100.1", "99,95", "99.95001", "%", "-1", "1e2", "9999999999 %"] {
+            assert!(text.parse::<Objective>().unwrap_err().0.contains("99.95 %"), "{text}");
         }
         for text in ["fifth sun 03:00", "sun 03:00", "daily 24:00", "first 03:00", "weekly 1:00"] {
             assert!(text.parse::<When>().unwrap_err().0.contains("daily 04:00"), "{text}");

@@ -161,6 +161,7 @@ pub(crate) fn switched(to: &str) -> Record {
         cause: String::new(),
         plan: None,
         drill: None,
+        readiness: None,
         from: Some(id("a")),
         to: Some(id(to)),
         epoch: Epoch(0),

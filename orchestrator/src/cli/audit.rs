@@ -7,6 +7,7 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use failover::Event;
+use failover::ids::VoterId;
 use failover::time::Timestamp;
 use orchestrator::answers::AuditPage;
 use orchestrator::audit::{self, Head, Verified};
@@ -29,7 +30,7 @@ pub async fn run(globals: &Globals, arguments: Audit) -> Result<u8, Failure> {
 }
 
 /// One voter's record.
-struct Source<'a> {
+pub struct Source<'a> {
     cluster: &'a Cluster,
     client: &'a Client,
     name: String,
@@ -56,7 +57,7 @@ impl<'a> Source<'a> {
     }
 
     /// Reads from record `from` to the end, each line held against the one before it.
-    async fn read(
+    pub async fn read(
         &self,
         from: u64,
         mut line: impl FnMut(&Head, String) -> Result<(), Failure>,
@@ -107,7 +108,7 @@ fn begins(text: &str, number: u64) -> Result<Verified, String> {
 }
 
 /// The voter whose record is whole and longest.
-async fn best(cluster: &Cluster) -> Result<Source<'_>, Failure> {
+pub async fn best(cluster: &Cluster) -> Result<Source<'_>, Failure> {
     let mut best: Option<Source<'_>> = None;
     let mut errors = Vec::new();
     for client in cluster.clients() {
@@ -132,26 +133,30 @@ async fn best(cluster: &Cluster) -> Result<Source<'_>, Failure> {
 
 /// One record as it is listed.
 #[derive(Serialize)]
-struct Listed {
-    number: u64,
-    at: Timestamp,
+pub struct Listed {
+    pub number: u64,
+    pub at: Timestamp,
+    /// Who proposed it.
+    #[serde(skip)]
+    pub voter: VoterId,
     kind: &'static str,
-    by: String,
+    pub by: String,
     service: Option<String>,
     effect: bool,
-    text: String,
+    pub text: String,
     /// The record itself.
     record: audit::Record,
 }
 
 impl Listed {
-    fn of(text: &str) -> Result<Self, String> {
+    pub fn of(text: &str) -> Result<Self, String> {
         let record = audit::read(text)?;
         let of_later = |error| format!("record {} is of a later version: {error}", record.number);
         let event: Event = serde_json::from_value(record.event.clone()).map_err(of_later)?;
         Ok(Self {
             number: record.number,
             at: event.stamp.at,
+            voter: event.stamp.voter,
             kind: audit::kind(&event),
             by: event.by.clone(),
             service: audit::about(&event).map(ToString::to_string),
@@ -167,6 +172,34 @@ impl Listed {
             && arguments.by.as_ref().is_none_or(|by| *by == self.by)
             && (wanted.is_none() || wanted == self.service)
     }
+}
+
+/// Every record from a time on, oldest first, as its own line and as it is listed.
+pub async fn since(cluster: &Cluster, since: Timestamp) -> Result<Vec<(String, Listed)>, Failure> {
+    let mut source = best(cluster).await?;
+    let end = source.head;
+    let mut found: VecDeque<(String, Listed)> = VecDeque::new();
+    while source.head.number > 0 {
+        let from = source.head.number.saturating_sub(WINDOW - 1).max(1);
+        let mut some = Vec::new();
+        let read = source.read(from, |head, text| {
+            let listed = Listed::of(&text);
+            let listed = listed.map_err(|reason| source.broken(head.number, &reason))?;
+            some.push((text, listed));
+            Ok(())
+        });
+        let after = read.await?.after;
+        let before = some.first().is_some_and(|(_, first)| first.at < since);
+        for one in some.into_iter().rev().filter(|(_, listed)| listed.at >= since) {
+            found.push_front(one);
+        }
+        if before {
+            break;
+        }
+        source.head = after;
+    }
+    tracing::debug!("{} records up to {end}", found.len());
+    Ok(found.into())
 }
 
 /// How many records are looked through at a time, from the end.

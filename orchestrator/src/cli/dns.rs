@@ -19,8 +19,9 @@ use crate::verbs::{Dns, DnsVerb, Globals};
 /// How long a server may take.
 const BOUND: Duration = Duration::from_secs(2);
 
+/// What they answer.
 #[derive(Serialize)]
-struct Answer {
+pub struct Answer {
     zone_version: Option<u32>,
     servers: Vec<Asked>,
     agree: bool,
@@ -28,7 +29,7 @@ struct Answer {
 
 /// What one server answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Asked {
+pub struct Asked {
     server: String,
     address: SocketAddr,
     serial: Option<u32>,
@@ -39,7 +40,7 @@ struct Asked {
 
 /// One name as one server has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Named {
+pub struct Named {
     name: String,
     addresses: Vec<IpAddr>,
 }
@@ -57,21 +58,35 @@ pub async fn run(globals: &Globals, arguments: &Dns) -> Result<u8, Failure> {
     if servers.is_empty() {
         return Err(Failure::config("no name server is declared", "give --name-server IP:PORT"));
     }
-    let names = names(&topology);
+    let (answer, problems) = look(servers, &topology, status.as_ref()).await;
+    print(globals.output, &answer, &text(&answer, &problems))?;
+    Ok(if answer.agree { wire::exit::OK } else { wire::exit::FAILED })
+}
+
+/// What every declared server answers now, and what is wrong with that.
+pub async fn everywhere(topology: &Topology, status: Option<&Status>) -> (Answer, Vec<String>) {
+    look(servers(topology, &[]), topology, status).await
+}
+
+async fn look(
+    servers: Vec<(String, SocketAddr)>,
+    topology: &Topology,
+    status: Option<&Status>,
+) -> (Answer, Vec<String>) {
+    let names = names(topology);
     let mut asking = JoinSet::new();
     for (label, address) in servers {
         asking.spawn(ask(label, address, topology.dns.origin.clone(), names.clone()));
     }
     let mut servers = asking.join_all().await;
     servers.sort_by(|a, b| a.server.cmp(&b.server));
-    let problems = problems(&servers, &topology, status.as_ref());
+    let problems = problems(&servers, topology, status);
     let answer = Answer {
-        zone_version: status.as_ref().map(|status| status.zone_version),
+        zone_version: status.map(|status| status.zone_version),
         agree: problems.is_empty(),
         servers,
     };
-    print(globals.output, &answer, &text(&answer, &problems))?;
-    Ok(if answer.agree { wire::exit::OK } else { wire::exit::FAILED })
+    (answer, problems)
 }
 
 async fn asked(settings: &Settings, globals: &Globals) -> Result<(Topology, Status), Failure> {

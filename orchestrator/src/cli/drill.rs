@@ -1,10 +1,10 @@
 //! `baton drill`: a disaster rehearsed, by the same law and on the same way as a real one.
 
+pub mod html;
 mod told;
 mod trend;
 mod watch;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use orchestrator::answers::{
 
 use crate::client::{Cluster, Failure};
 use crate::screen::{print, remark};
-use crate::verbs::Globals;
+use crate::verbs::{Format, Globals};
 use crate::what_if::encoded;
 
 /// `baton drill`
@@ -31,7 +31,7 @@ Examples:
   baton drill run switchover clinic --to roubaix-1 --dwell 10m --reason \"quarterly\"
   baton drill abort 3 --reason \"a storm is coming\"
   baton drill report
-  baton drill report 3 --format json --out drill-3.json
+  baton drill report 3 --format html --out drill-3.html
 
 A drill looks at everything that readiness looks at and does nothing unless all of it is good. There
 is one at a time. Whatever it moves it moves by an ordinary switchover, and it moves it back.
@@ -132,27 +132,18 @@ pub struct Abort {
 /// `baton drill report`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-`json` is evidence: the drill, its changes of primary and their audit records, signed by the voter
-that made it. `baton verify FILE` refuses it after one changed byte.")]
+`json` and `html` are evidence: the drill, its changes of primary and their audit records, signed by
+the voter that made them. `baton verify FILE` refuses them after one changed byte.")]
 pub struct Report {
     /// Its number; without one, how long every change of primary took, and when each site was last
     /// proven to take over
     pub id: Option<u64>,
-    /// For people, or signed evidence
+    /// For people, or signed evidence for programs or for paper
     #[arg(long, value_enum, default_value_t = Format::Text, requires = "id")]
     pub format: Format,
     /// Where to write the evidence [default: standard output]
     #[arg(long, value_name = "FILE", requires = "id")]
     pub out: Option<PathBuf>,
-}
-
-/// The forms of a drill's report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
-    Text,
-    /// A signed bundle
-    Json,
 }
 
 fn length(text: &str) -> Result<Duration, String> {
@@ -240,24 +231,19 @@ async fn report(globals: &Globals, cluster: &Cluster, asked: &Report) -> Result<
     }
     let Bundle { bundle } = cluster.get(&format!("/v1/evidence/drills/{id}")).await?;
     let verified = orchestrator::evidence::drill::verify(&bundle).map_err(Failure::failed)?;
-    let Some(out) = &asked.out else {
-        let written = std::io::stdout().write_all(bundle.as_bytes());
-        written.map_err(|error| Failure::failed(format!("standard output: {error}")))?;
-        return Ok(wire::exit::OK);
-    };
-    let named = |error| Failure::failed(format!("{}: {error}", out.display()));
-    wire::files::write_durably(out, bundle.as_bytes()).map_err(named)?;
     let evidence = &verified.evidence;
     let said = format!(
-        "{}: drill {id}, {} changes of primary, {} audit records, signed by voter {} with key {}",
-        out.display(),
+        "drill {id}, {} changes of primary, {} audit records, signed by voter {} with key {}",
         evidence.transitions.len(),
         evidence.audit.lines.len(),
         evidence.made_by,
         verified.key
     );
-    remark(globals.output, &said);
-    Ok(wire::exit::OK)
+    let text = match asked.format {
+        Format::Html => html::page(&bundle, &verified),
+        Format::Json | Format::Text => bundle,
+    };
+    crate::report::hand_out(globals, asked.out.as_deref(), &text, &said)
 }
 
 /// The exit status of a drill that is over, or the failure that it is.

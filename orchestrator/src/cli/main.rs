@@ -14,6 +14,7 @@ mod explain;
 mod follow;
 mod history;
 mod hold;
+mod incident;
 mod init;
 mod manual;
 mod probe;
@@ -21,6 +22,7 @@ mod readiness;
 mod report;
 mod screen;
 mod settings;
+mod sla;
 mod status;
 mod switchover;
 mod verbs;
@@ -89,6 +91,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Forgo(arguments) => hold::forgo(&globals, arguments).await,
         Verb::History(arguments) => history::run(&globals, &arguments).await,
         Verb::Report(arguments) => report::run(&globals, &arguments).await,
+        Verb::Incident(arguments) => incident::run(&globals, &arguments).await,
         Verb::Verify(arguments) => verify::run(&globals, &arguments),
         Verb::Audit(arguments) => audit::run(&globals, arguments).await,
         Verb::Alerts(arguments) => alerts::run(&globals, arguments).await,
@@ -97,6 +100,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Dns(arguments) => dns::run(&globals, &arguments).await,
         Verb::Doctor => doctor::run(&globals).await,
         Verb::Probe(arguments) => probe::run(&globals, arguments).await,
+        Verb::Sla(arguments) => sla::run(&globals, &arguments).await,
         Verb::Completions(arguments) => manual::completions(&arguments),
         Verb::Man(arguments) => manual::man(&arguments),
         Verb::ExitCodes => {

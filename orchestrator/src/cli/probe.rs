@@ -1,13 +1,16 @@
 //! `baton probe`: writes through the name, and holds journals against the table.
 
+mod standing;
+
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use failover::ids::ServiceId;
 use orchestrator::probe::{
-    Access, Gap, Head, Journal, Options, Reconciled, Tally, Where, Writing, held_against,
-    numbers_in_table, resolver, write,
+    Access, Folder, Gap, Head, Journal, JournalError, Options, Reconciled, Tally, Where, Writing,
+    held_against, numbers_in_table, resolver, write,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -31,11 +34,36 @@ pub async fn run(globals: &Globals, arguments: Probe) -> Result<u8, Failure> {
         ca: settings.tls.ca.clone(),
     };
     let access = Access::new(&files).map_err(|error| Failure::config(error.to_string(), ""))?;
-    match (&arguments.reconcile, &arguments.journal) {
-        (Some(journal), _) => reconcile(globals, journal, &access, &at).await,
-        (None, Some(journal)) => {
-            let journal = journal.clone();
-            record(globals, &arguments, access, at, journal).await
+    if let Some(journal) = &arguments.reconcile {
+        return reconcile(globals, journal, &access, &at).await;
+    }
+    if arguments.every.is_zero() {
+        let error = "--every: a row every 0 s is not possible";
+        return Err(Failure::config(error, "give 1ms or more"));
+    }
+    let failed = |error: JournalError| Failure::config(error.to_string(), "");
+    match (&arguments.folder, &arguments.journal) {
+        (Some(path), _) => {
+            let folder = Folder::create(path).map_err(failed)?;
+            let head = head(&arguments, &at, standing::RUN);
+            let journal = Writing::begin_in(folder.clone(), &head).map_err(failed)?;
+            let tidying = standing::tidy(folder, access.clone(), at.clone(), &arguments);
+            let tidying = tokio::spawn(tidying);
+            let tally = record(globals, &arguments, (access, at), head, journal).await?;
+            tidying.abort();
+            let Tally { acked, unknown, refused } = tally;
+            let text = format!("{acked} acknowledged, {unknown} unknown, {refused} refused");
+            let answer = serde_json::json!({
+                "folder": path, "acked": acked, "unknown": unknown, "refused": refused,
+            });
+            print(globals.output, &answer, &text)?;
+            Ok(wire::exit::OK)
+        }
+        (None, Some(path)) => {
+            let head = head(&arguments, &at, "");
+            let journal = Writing::begin(path, &head).map_err(failed)?;
+            let tally = record(globals, &arguments, (access, at), head, journal).await?;
+            summary(globals, path, tally)
         }
         (None, None) => Err(Failure::config("a journal is needed", "give --journal FILE")),
     }
@@ -88,47 +116,47 @@ fn place(
     Ok(Where::Name { name, resolver: resolver::Resolver::new(servers) })
 }
 
-async fn record(
-    globals: &Globals,
-    arguments: &Probe,
-    access: Access,
-    at: Where,
-    path: PathBuf,
-) -> Result<u8, Failure> {
+/// The first line of a journal. Rows of runs that stand for years have a name of their own.
+fn head(arguments: &Probe, at: &Where, standing: &str) -> Head {
     let wall = clock::wall();
-    let through = match &at {
+    let through = match at {
         Where::Name { name, .. } => name.clone(),
         Where::Address(address) => address.to_string(),
     };
-    let head = Head {
-        run: format!("{}-{}-{}", arguments.service, wall.0, std::process::id()),
+    Head {
+        run: format!("{}-{standing}{}-{}", arguments.service, wall.0, std::process::id()),
         service: arguments.service.to_string(),
         through,
         every_ms: u64::try_from(arguments.every.as_millis()).unwrap_or(u64::MAX),
         us: clock::now().0,
         at: wall.0,
-    };
-    if arguments.every.is_zero() {
-        return Err(Failure::config(
-            "--every: a row every 0 s is not possible",
-            "give 1ms or more",
-        ));
+        last_ack_us: None,
     }
-    let failed = |error: orchestrator::probe::JournalError| Failure::config(error.to_string(), "");
-    let journal = Writing::begin(&path, &head).map_err(failed)?;
+}
+
+async fn record(
+    globals: &Globals,
+    arguments: &Probe,
+    (access, at): (Access, Where),
+    head: Head,
+    journal: Writing,
+) -> Result<Tally, Failure> {
     remark(globals.output, &format!("writing through {} (Ctrl-C ends it)", head.through));
     let (stop, stopping) = watch::channel(false);
     let (tallies, told) = watch::channel(Tally::default());
     let signals = wire::shutdown::on_signal();
     let limit = arguments.seconds.map(Duration::from_secs);
     let clock = tokio::spawn(end(stop, signals, limit));
-    let screen = tokio::spawn(progress(globals.output, told));
+    // A line a second is for people, and not for the log of a unit.
+    let shown = arguments.folder.is_none() || std::io::stderr().is_terminal();
+    let screen = shown.then(|| tokio::spawn(progress(globals.output, told)));
     let options = Options { head, every: arguments.every, at };
     let tally = write(options, access, journal, tallies, stopping).await;
     clock.abort();
-    screen.abort();
-    let tally = tally.map_err(|error| Failure::failed(error.to_string()))?;
-    summary(globals, &path, tally)
+    if let Some(screen) = screen {
+        screen.abort();
+    }
+    tally.map_err(|error| Failure::failed(error.to_string()))
 }
 
 /// Tells the writer to stop: after the time, or when asked to.
@@ -221,6 +249,13 @@ async fn reconcile(
 }
 
 async fn compare(access: &Access, at: &Where, journal: &Journal) -> Result<Reconciled, String> {
+    let client = primary(access, at).await?;
+    let numbers = numbers_in_table(&client, &journal.head.run).await;
+    Ok(held_against(journal, &numbers.map_err(|error| error.to_string())?))
+}
+
+/// A connection to the primary: a standby's rows may lag.
+async fn primary(access: &Access, at: &Where) -> Result<tokio_postgres::Client, String> {
     let address = match at {
         Where::Address(address) => *address,
         Where::Name { name, resolver } => {
@@ -229,13 +264,11 @@ async fn compare(access: &Access, at: &Where, journal: &Journal) -> Result<Recon
         }
     };
     let client = access.connect(address, None).await.map_err(|error| error.to_string())?;
-    // A standby's rows may lag: only the primary's are the truth.
     let row = client.query_one("select pg_is_in_recovery()", &[]).await;
     if row.and_then(|row| row.try_get::<_, bool>(0)).map_err(|error| error.to_string())? {
         return Err(format!("{address} is a standby"));
     }
-    let numbers = numbers_in_table(&client, &journal.head.run).await;
-    Ok(held_against(journal, &numbers.map_err(|error| error.to_string())?))
+    Ok(client)
 }
 
 fn verdict(found: &Reconciled) -> String {

@@ -1,6 +1,7 @@
 //! `baton report`: one change of primary, as it is kept for ever.
 
 pub mod html;
+pub mod witness;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -70,7 +71,7 @@ pub async fn run(globals: &Globals, arguments: &Report) -> Result<u8, Failure> {
         return Ok(wire::exit::OK);
     };
     if arguments.format != Format::Text {
-        return evidence(globals, arguments, &cluster, id).await;
+        return evidence(globals, arguments, (&settings, &cluster), id).await;
     }
     let journal = arguments.journal.as_deref().map(journal).transpose()?;
     let record: Record = cluster.get(&format!("/v1/transitions/{id}")).await?;
@@ -90,31 +91,44 @@ pub async fn run(globals: &Globals, arguments: &Report) -> Result<u8, Failure> {
 async fn evidence(
     globals: &Globals,
     arguments: &Report,
-    cluster: &Cluster,
+    (settings, cluster): (&Settings, &Cluster),
     id: u64,
 ) -> Result<u8, Failure> {
     let Bundle { bundle } = cluster.get(&format!("/v1/evidence/{id}")).await?;
     let verified = orchestrator::evidence::verify(&bundle).map_err(Failure::failed)?;
-    let text = match arguments.format {
-        Format::Html => html::page(&bundle, &verified),
-        Format::Json | Format::Text => bundle,
+    let told = &verified.evidence;
+    let witness = match &arguments.journal {
+        Some(path) => Some(witness::witness(settings, &told.transition, path).await?),
+        None => None,
     };
-    let Some(out) = &arguments.out else {
+    let text = match arguments.format {
+        Format::Html => html::page(&bundle, &verified, witness.as_deref()),
+        Format::Json | Format::Text => bundle + witness.as_deref().unwrap_or_default(),
+    };
+    let said = format!(
+        "transition {id}, {} audit records, signed by voter {} with key {}",
+        told.audit.lines.len(),
+        told.made_by,
+        verified.key
+    );
+    hand_out(globals, arguments.out.as_deref(), &text, &said)
+}
+
+/// To a file, or to standard output as it is.
+pub fn hand_out(
+    globals: &Globals,
+    out: Option<&Path>,
+    text: &str,
+    said: &str,
+) -> Result<u8, Failure> {
+    let Some(out) = out else {
         let written = std::io::stdout().write_all(text.as_bytes());
         written.map_err(|error| Failure::failed(format!("standard output: {error}")))?;
         return Ok(wire::exit::OK);
     };
     let named = |error| Failure::failed(format!("{}: {error}", out.display()));
     wire::files::write_durably(out, text.as_bytes()).map_err(named)?;
-    let told = &verified.evidence;
-    let said = format!(
-        "{}: transition {id}, {} audit records, signed by voter {} with key {}",
-        out.display(),
-        told.audit.lines.len(),
-        told.made_by,
-        verified.key
-    );
-    remark(globals.output, &said);
+    remark(globals.output, &format!("{}: {said}", out.display()));
     Ok(wire::exit::OK)
 }
 
@@ -148,7 +162,8 @@ fn listed(records: &[Record]) -> String {
     lines(&rows)
 }
 
-fn trigger(trigger: Trigger) -> &'static str {
+/// What set a change of primary off.
+pub fn trigger(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::Bootstrap => "bootstrap",
         Trigger::PrimaryLost => "primary lost",
@@ -238,7 +253,8 @@ fn clients(record: &Record, journal: &Journal, table: Option<Reconciled>) -> Cli
     }
 }
 
-fn ms(ms: f64) -> String {
+/// Milliseconds as people say them.
+pub fn ms(ms: f64) -> String {
     span(Duration::from_secs_f64((ms / 1_000.0).max(0.0)))
 }
 
@@ -314,6 +330,10 @@ fn text(record: &Record, clients: Option<&Clients>) -> String {
     let took =
         phases(record).total_ms.map_or_else(String::new, |total| format!(" in {}", ms(total)));
     let _ = writeln!(text, "  outcome  {}", tinted(&format!("{outcome}{took}"), mood));
+    let _ = writeln!(text, "\nHow the service stood before");
+    for (line, mood) in words::before(record) {
+        let _ = writeln!(text, "  {}", tinted(&line, mood));
+    }
     let _ = writeln!(text, "\nWhat happened");
     for line in step_lines(record) {
         let _ = writeln!(text, "{}", line.trim_end());

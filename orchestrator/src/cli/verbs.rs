@@ -1,6 +1,8 @@
 //! The verbs and their arguments, as clap reads them.
 
 mod audit;
+mod incident;
+mod probe;
 mod report;
 
 use std::net::SocketAddr;
@@ -13,6 +15,8 @@ use failover::ids::{InstanceId, Lsn, ServiceId, SiteId, VoterId};
 use crate::screen::Output;
 
 pub use audit::{Audit, AuditExport, AuditList, AuditVerb, AuditVerify};
+pub use incident::{Collect, Incident, IncidentVerb, Since};
+pub use probe::{Probe, Sla};
 pub use report::{Format, Report, Verify};
 
 /// The exit statuses, as `baton help exit-codes` prints them.
@@ -24,7 +28,8 @@ Exit statuses:
   3  no voter could be reached, or the cluster has no leader
   4  refused by the cluster, with every reason: nothing was changed
   5  in doubt: the request was sent and its outcome is not known yet
-  6  unknown: what `readiness` needs is not known, or not any more";
+  6  unknown: what `readiness` needs is not known, or not any more; `sla`: nothing was measured
+  7  missed: `sla` worked it out, and the objective was not kept";
 
 const GROUPS: &str = "\
 {about}
@@ -46,12 +51,14 @@ Look:
   what-if     What would follow from a loss, a cut or a freeze, decided on a copy
   history     What happened, newest last
   report      One change of primary: phases, positions, who was rejected and why
+  incident    One archive of everything there is to know of the last hours, without secrets
   verify      A signed report, held against every byte of it; needs no cluster
   audit       Who did, asked and was refused what: list, export, verify
   alerts      What somebody must know and who was told; `test` tells every channel
   dns         Ask every authoritative server and compare
   doctor      Configuration, certificates, clocks, timing law
   probe       Write rows through the service's name and measure what clients feel
+  sla         Availability by month and year against the objective, each interruption's cause
 
 Act:
   switchover  Move the primary, planned: nothing is lost, rolls back when it cannot be done
@@ -78,7 +85,7 @@ Examples:
   baton report 7 --journal probe.jsonl
 
 Exit statuses: 0 done, 1 failed, 2 wrong command or file, 3 unreachable, 4 refused, 5 in doubt,
-6 unknown (baton help exit-codes).";
+6 unknown, 7 missed (baton help exit-codes).";
 
 /// Geo-redundant failover for PostgreSQL, decided by a quorum of sites and told through DNS.
 #[derive(Debug, Parser)]
@@ -157,6 +164,8 @@ pub enum Verb {
     History(History),
     /// One change of primary: phases, positions, who was rejected and why
     Report(Report),
+    /// After an incident: one archive of all there is to know, without secrets
+    Incident(Incident),
     /// A signed report, held against every byte of it; needs no cluster
     Verify(Verify),
     /// Who did, asked and was refused what: list, export, verify
@@ -173,6 +182,8 @@ pub enum Verb {
     Doctor,
     /// Write rows through the service's name and measure what clients feel
     Probe(Probe),
+    /// Availability by month and year against the objective, each interruption's cause
+    Sla(Sla),
     /// What a shell completes after `baton`
     Completions(Completions),
     /// The manual pages
@@ -454,42 +465,4 @@ pub enum DnsVerb {
         #[arg(long, value_name = "IP:PORT")]
         name_server: Vec<SocketAddr>,
     },
-}
-
-/// `baton probe`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  baton probe clinic --every 10ms --journal probe.jsonl
-  baton probe clinic --reconcile probe.jsonl -o json
-
-Writes to the table baton_probe.writes of the database `postgres`, as the role `baton_probe`, with
-the certificate operator/probe.crt. Ctrl-C ends the run.")]
-pub struct Probe {
-    /// The service
-    pub service: ServiceId,
-    /// How often a row is written
-    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = duration)]
-    pub every: Duration,
-    /// How long [default: until Ctrl-C]
-    #[arg(long, value_name = "N")]
-    pub seconds: Option<u64>,
-    /// Where to note what was acknowledged
-    #[arg(long, value_name = "FILE", required_unless_present = "reconcile")]
-    pub journal: Option<PathBuf>,
-    /// Hold a journal against the table; exit status 1 when something acknowledged is missing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["journal", "seconds"])]
-    pub reconcile: Option<PathBuf>,
-    /// Ask these servers instead of those in the topology file
-    #[arg(long, value_name = "IP:PORT")]
-    pub name_server: Vec<SocketAddr>,
-    /// Connect here, past DNS
-    #[arg(long, value_name = "IP:PORT", conflicts_with = "name_server")]
-    pub address: Option<SocketAddr>,
-    /// The probe's certificate [default: probe.crt beside the configuration]
-    #[arg(long, value_name = "FILE")]
-    pub certificate: Option<PathBuf>,
-    /// Its key [default: probe.key beside the configuration]
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
 }

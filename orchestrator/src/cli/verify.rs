@@ -9,7 +9,7 @@ use orchestrator::evidence::{self, BUNDLE_BYTES};
 use serde::Serialize;
 
 use crate::client::Failure;
-use crate::report::html;
+use crate::report::{html, witness};
 use crate::screen::{print, time};
 use crate::verbs::{Globals, Verify};
 use crate::words;
@@ -29,6 +29,9 @@ struct Stands<'a> {
     records: usize,
     head: orchestrator::audit::Head,
     deviations: &'a [String],
+    /// What a probe writer says beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_verified: Option<witness::Witness>,
 }
 
 pub fn run(globals: &Globals, arguments: &Verify) -> Result<u8, Failure> {
@@ -47,27 +50,53 @@ pub fn run(globals: &Globals, arguments: &Verify) -> Result<u8, Failure> {
     let file = File::open(&arguments.file).map_err(unreadable)?;
     let read = file.take(most).read_to_string(&mut text);
     read.map_err(|error| refuse(format!("it cannot be read: {error}")))?;
-    if evidence::drill::is_of_drill(&text) {
-        return of_drill(globals, arguments, &text);
-    }
     let page = text.starts_with("<!DOCTYPE html>");
-    let bundle = if page {
-        html::bundle_of(&text).ok_or_else(|| refuse("there is no bundle in this page".into()))?
+    let (bundle, witness) = if page {
+        let none = || refuse("there is no bundle in this page".into());
+        (html::bundle_of(&text).ok_or_else(none)?, html::witness_of(&text))
     } else {
-        text.clone()
+        let (bundle, witness) = witness::split(&text);
+        (bundle.to_owned(), witness.map(str::to_owned))
     };
+    if evidence::drill::is_of_drill(&bundle) {
+        return of_drill(globals, arguments, &bundle, page.then_some(&text));
+    }
     let verified = evidence::verify(&bundle).map_err(refuse)?;
     let told = &verified.evidence;
-    if page && html::page(&bundle, &verified) != text {
-        return Err(refuse(format!(
-            "the page does not say what the bundle in it says: it was changed, or another version \
-             than {} made it",
-            env!("CARGO_PKG_VERSION")
-        )));
+    if page && html::page(&bundle, &verified, witness.as_deref()) != text {
+        return Err(refuse(other_page()));
     }
+    let witness = witness.map(|line| witness::read(&line, told.transition.id));
+    let witness = witness.transpose().map_err(refuse)?;
     if let Some(key) = arguments.key.as_ref().filter(|key| **key != verified.key) {
         return Err(refuse(format!("it is signed with {}, and not with {key}", verified.key)));
     }
+    let record = &told.transition;
+    let said = said(&named.to_string(), arguments, &verified, witness.as_ref());
+    let stands = Stands {
+        cluster: &told.cluster,
+        transition: record.id.0,
+        service: record.service.to_string(),
+        made_by: &told.made_by,
+        made_at: told.made_at,
+        key: &verified.key,
+        records: told.audit.lines.len(),
+        head: told.audit.head,
+        deviations: &told.deviations,
+        not_verified: witness,
+    };
+    print(globals.output, &stands, &said)?;
+    Ok(wire::exit::OK)
+}
+
+/// What stands, in words.
+fn said(
+    named: &str,
+    arguments: &Verify,
+    verified: &evidence::Verified,
+    witness: Option<&witness::Witness>,
+) -> String {
+    let told = &verified.evidence;
     let record = &told.transition;
     let (outcome, _) = words::outcome(&record.outcome);
     let mut said = format!(
@@ -88,19 +117,21 @@ pub fn run(globals: &Globals, arguments: &Verify) -> Result<u8, Failure> {
     if arguments.key.is_none() {
         said.push_str(KEY_ON_RECORD);
     }
-    let stands = Stands {
-        cluster: &told.cluster,
-        transition: record.id.0,
-        service: record.service.to_string(),
-        made_by: &told.made_by,
-        made_at: told.made_at,
-        key: &verified.key,
-        records: told.audit.lines.len(),
-        head: told.audit.head,
-        deviations: &told.deviations,
-    };
-    print(globals.output, &stands, &said)?;
-    Ok(wire::exit::OK)
+    if let Some(witness) = witness {
+        let _ = write!(said, "\nbeside it, NOT verified: {}", witness::WHOSE);
+        for line in witness::lines(witness) {
+            let _ = write!(said, "\n  {line}");
+        }
+    }
+    said
+}
+
+fn other_page() -> String {
+    format!(
+        "the page does not say what the bundle in it says: it was changed, or another version \
+         than {} made it",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 /// What stands of a drill.
@@ -119,13 +150,21 @@ struct DrillStands<'a> {
     deviations: &'a [String],
 }
 
-fn of_drill(globals: &Globals, arguments: &Verify, bundle: &str) -> Result<u8, Failure> {
+fn of_drill(
+    globals: &Globals,
+    arguments: &Verify,
+    bundle: &str,
+    page: Option<&String>,
+) -> Result<u8, Failure> {
     let named = arguments.file.display();
     let refuse = |reason: String| {
         let remedy = "ask for it again: `baton drill report ID --format json`, and compare";
         Failure::new(wire::exit::FAILED, format!("{named}: {reason}"), remedy)
     };
     let verified = evidence::drill::verify(bundle).map_err(refuse)?;
+    if page.is_some_and(|page| crate::drill::html::page(bundle, &verified) != *page) {
+        return Err(refuse(other_page()));
+    }
     if let Some(key) = arguments.key.as_ref().filter(|key| **key != verified.key) {
         return Err(refuse(format!("it is signed with {}, and not with {key}", verified.key)));
     }

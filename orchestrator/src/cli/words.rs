@@ -1,12 +1,15 @@
 //! The vocabulary of the answers, in words.
 
-use failover::cluster::Outcome;
+use std::time::Duration;
+
+use failover::cluster::{Outcome, Record, Trigger};
 use failover::fitness::Promise;
+use failover::readiness::Level;
 use failover::report::{Down, NameServerAnswer, Server, Severity};
 use failover::{Finding, Role};
 use orchestrator::answers::VoterState;
 
-use crate::screen::Mood;
+use crate::screen::{Mood, span};
 
 /// A finding in one line.
 pub fn finding(finding: &Finding) -> String {
@@ -101,5 +104,40 @@ pub fn promise(promise: &Promise) -> String {
         Promise::No(reasons) => format!("NO: {}", reasons.join("; ")),
         Promise::Unknown(reasons) => format!("unknown: {}", reasons.join("; ")),
         Promise::Unasked => "unknown: no leader".to_owned(),
+    }
+}
+
+/// How a service stood before a change of its primary: first in one line, then each finding.
+pub fn before(record: &Record) -> Vec<(String, Mood)> {
+    let Some(before) = &record.readiness else {
+        let told = if record.trigger == Trigger::Bootstrap {
+            ("nothing to look at: it had no primary yet", Mood::Plain)
+        } else {
+            ("unknown: the voter that began it had not looked", Mood::Odd)
+        };
+        return vec![(told.0.to_owned(), told.1)];
+    };
+    let ago = span(Duration::from_millis(before.age_ms));
+    let first = format!("{}, looked at {ago} before it was begun", before.level.name());
+    let mut lines = vec![(first, level(before.level))];
+    for known in &before.findings {
+        let who = known.instance.as_ref().map_or_else(String::new, |id| format!("{id}: "));
+        let only =
+            known.site.as_ref().map_or_else(String::new, |s| format!(", should {s} be lost"));
+        let (name, check) = (known.level.name(), &known.check);
+        lines.push((format!("{check} ({name}{only}): {who}{}", known.text), level(known.level)));
+    }
+    if before.more > 0 {
+        lines.push((format!("and {} more", before.more), Mood::Plain));
+    }
+    lines
+}
+
+/// How good something is that readiness looked at.
+pub const fn level(level: Level) -> Mood {
+    match level {
+        Level::Good => Mood::Good,
+        Level::Warning | Level::Unknown => Mood::Odd,
+        Level::Blocks => Mood::Bad,
     }
 }

@@ -157,8 +157,9 @@ fn is_step(step: &StepRecord, event: &Event) -> bool {
 /// Whether the report says of a step what its record says.
 fn agrees(record: &Record, event: &Event) -> bool {
     let Change::Service { change, .. } = &event.change else { return false };
-    if let ServiceChange::Started { trigger, drill, .. } = change {
+    if let ServiceChange::Started { trigger, drill, readiness, .. } = change {
         return *trigger == record.trigger
+            && *readiness == record.readiness
             && *drill == record.drill
             && event.by == record.by
             && event.cause == record.cause

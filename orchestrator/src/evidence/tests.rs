@@ -35,7 +35,13 @@ fn story() -> (Vec<String>, Record) {
                 let trigger = Trigger::PrimaryLost;
                 (
                     "clinic",
-                    ServiceChange::Started { trigger, target: None, step: Step::Seal, drill: None },
+                    ServiceChange::Started {
+                        trigger,
+                        target: None,
+                        step: Step::Seal,
+                        drill: None,
+                        readiness: None,
+                    },
                 )
             }
             8 | 10 => ("clinic", ServiceChange::StepDone),
@@ -64,6 +70,7 @@ fn story() -> (Vec<String>, Record) {
         cause: "cause 5".into(),
         plan: None,
         drill: None,
+        readiness: None,
         from: Some("a-1".parse().expect("a name")),
         to: Some("b-1".parse().expect("a name")),
         epoch: Epoch(1),

@@ -40,6 +40,15 @@ pub(super) fn operator(declared: &Declared) -> String {
     )
 }
 
+pub(super) fn probe(declared: &Declared) -> String {
+    format!(
+        "{}{}\ntopology = \"topology.toml\"\n\n{}",
+        head(&declared.topology.cluster, "What the probe writer needs to find its services"),
+        voters(declared),
+        tls("probe")
+    )
+}
+
 pub(super) fn orchestrator(
     topology: &Topology,
     id: VoterId,

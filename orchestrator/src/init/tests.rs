@@ -121,6 +121,26 @@ fn an_update_adds_what_is_new_and_keeps_every_key() {
 }
 
 #[test]
+fn a_probe_writer_of_each_site_has_what_it_needs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(folder.path(), RIGHT, Mode::New).expect("the folder is empty");
+    let probe = folder.path().join("falkenstein/probe");
+    let files = Files {
+        ca: probe.join("ca.crt"),
+        certificate: probe.join("probe.crt"),
+        key: probe.join("probe.key"),
+    };
+    assert!(wire::tls::postgres_client(&files).is_ok());
+    assert!(topology::read(&probe.join("topology.toml")).is_ok());
+    let unit = folder.path().join("falkenstein/systemd/baton-probe@clinic.service");
+    let text = fs::read_to_string(unit).expect("it is there");
+    assert!(text.contains(
+        "ExecStart=/usr/local/bin/baton --config /var/lib/baton/probe/baton.toml probe clinic \
+         --every 1s --folder /var/lib/baton/probe/journal-clinic\n"
+    ));
+}
+
+#[test]
 fn the_agents_unit_leaves_postgresql_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     run(folder.path(), RIGHT, Mode::New).expect("the folder is empty");

@@ -1,8 +1,8 @@
 //! The systemd unit files.
 //!
-//! All three come back within 100 ms however often they die, and see as little of the machine as
-//! their work allows. The agent's unit differs in what it must not do: stopping it must leave
-//! PostgreSQL and the guard alone, and the kernel killing one backend must not stop the rest.
+//! The three daemons come back within 100 ms however often they die, and see as little of the
+//! machine as their work allows. The agent's unit differs in what it must not do: stopping it must
+//! leave PostgreSQL and the guard alone, and the kernel killing one backend must not stop the rest.
 
 use std::path::Path;
 
@@ -73,6 +73,25 @@ pub(super) fn orchestrator(places: &Places<'_>) -> String {
          {HARDENING}{OWN_CODE_ONLY}{INSTALL}",
         unit("voter of the orchestrator", places),
         run(places, "baton-orchestrator", "orchestrator", "orchestrator.toml"),
+    )
+}
+
+/// The probe writer of one service, for `baton sla`. It needs nothing but name servers and
+/// PostgreSQL, and may be away for a moment: what it did not measure is told.
+pub(super) fn probe(places: &Places<'_>, service: &str) -> String {
+    let folder = places.home.join("probe");
+    format!(
+        "{}User=baton\nGroup=baton\n\
+         ExecStart={} --config {} probe {service} --every 1s --folder {}\n\
+         WorkingDirectory={}\nReadWritePaths={}\nRestart=always\nRestartSec=1s\n\
+         # Ends by SIGINT as by SIGTERM: the journal says how far it came.\nTimeoutStopSec=10s\n\
+         {HARDENING}{OWN_CODE_ONLY}{INSTALL}",
+        unit(&format!("probe writer of {service}"), places),
+        places.programs.join("baton").display(),
+        folder.join("baton.toml").display(),
+        folder.join(format!("journal-{service}")).display(),
+        folder.display(),
+        folder.display(),
     )
 }
 

@@ -1,14 +1,29 @@
 //! The journal: what the writer was told, one JSON line each, outside the database.
 //!
 //! The first line names the run. Lines with an `outcome` are attempts; lines with an `event` are
-//! remarks. Each is written whole before the writer goes on.
+//! remarks. Each is written whole before the writer goes on. Every [`BEAT`] the writer says what
+//! both clocks show: while it is silent for longer nothing was measured.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use std::time::Duration;
+
+use failover::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use super::folder::{self, Folder};
+
+/// How often a writer says that it runs.
+pub const BEAT: Duration = Duration::from_secs(5);
+
+/// The remark that a write was due and the connection was gone.
+pub const LOST: &str = "lost";
+
+/// The remark that says what both clocks show.
+const CLOCK: &str = "clock";
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +40,9 @@ pub struct Head {
     pub us: u64,
     /// The wall clock then, in milliseconds since 1970.
     pub at: i64,
+    /// Where it goes on from another file of the same run: the last acknowledgement in that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ack_us: Option<u64>,
 }
 
 /// One attempted write. Times are of the boot clock, in microseconds.
@@ -60,6 +78,27 @@ pub enum Outcome {
     Refused,
 }
 
+/// Something noticed beside the attempts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Remark {
+    /// What.
+    pub event: String,
+    /// When, by the boot clock.
+    pub us: u64,
+    /// What the wall clock showed then.
+    #[serde(default)]
+    pub at: Option<i64>,
+}
+
+/// A line of a journal after the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// An attempted write.
+    Attempt(Attempt),
+    /// A remark.
+    Remark(Remark),
+}
+
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -86,11 +125,14 @@ pub enum JournalError {
     },
 }
 
-/// A journal being written.
+/// A journal being written: one file, or in a folder one a day.
 #[derive(Debug)]
 pub struct Writing {
     file: File,
     path: PathBuf,
+    head: Head,
+    /// Where the files of other days go, and the day of this one.
+    folder: Option<(Folder, String)>,
 }
 
 impl Writing {
@@ -99,16 +141,20 @@ impl Writing {
     /// # Errors
     /// [`JournalError::Exists`], [`JournalError::Io`].
     pub fn begin(path: &Path, head: &Head) -> Result<Self, JournalError> {
-        let opened = OpenOptions::new().append(true).create_new(true).open(path);
-        let file = opened.map_err(|source| {
-            if source.kind() == io::ErrorKind::AlreadyExists {
-                JournalError::Exists(path.to_owned())
-            } else {
-                JournalError::Io { file: path.to_owned(), source }
-            }
-        })?;
-        let mut writing = Self { file, path: path.to_owned() };
+        let file = create(path)?;
+        let mut writing = Self { file, path: path.to_owned(), head: head.clone(), folder: None };
         writing.line(head)?;
+        Ok(writing)
+    }
+
+    /// Begins a journal that is kept for long: a file a day, in UTC.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_in(folder: Folder, head: &Head) -> Result<Self, JournalError> {
+        let day = folder::day(Timestamp(head.at));
+        let mut writing = Self::begin(&folder.file(&day, head), head)?;
+        writing.folder = Some((folder, day));
         Ok(writing)
     }
 
@@ -117,7 +163,29 @@ impl Writing {
     /// # Errors
     /// [`JournalError::Io`]
     pub fn attempt(&mut self, attempt: &Attempt) -> Result<(), JournalError> {
+        self.head.last_ack_us = attempt.acked_us.or(self.head.last_ack_us);
         self.line(attempt)
+    }
+
+    /// Says that the writer runs, and what both clocks show. In a folder the next day's file is
+    /// begun here.
+    ///
+    /// # Errors
+    /// [`JournalError`]
+    pub fn beat(&mut self) -> Result<(), JournalError> {
+        let (us, at) = (wire::clock::now().0, wire::clock::wall().0);
+        self.line(&serde_json::json!({"event": CLOCK, "us": us, "at": at}))?;
+        let day = folder::day(Timestamp(at));
+        let Some((folder, _)) = self.folder.as_ref().filter(|(_, begun)| *begun != day) else {
+            return Ok(());
+        };
+        // The file before ends with the very instant in which this one begins.
+        let head = Head { us, at, ..self.head.clone() };
+        self.path = folder.file(&day, &head);
+        self.file = create(&self.path)?;
+        self.folder = Some((folder.clone(), day));
+        self.head = head.clone();
+        self.line(&head)
     }
 
     /// Writes a remark: `{"event": "resolved", "server": "192.0.2.1:5432", "us": 1}`.
@@ -143,6 +211,54 @@ impl Writing {
     }
 }
 
+fn create(path: &Path) -> Result<File, JournalError> {
+    let opened = OpenOptions::new().append(true).create_new(true).open(path);
+    opened.map_err(|source| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            JournalError::Exists(path.to_owned())
+        } else {
+            JournalError::Io { file: path.to_owned(), source }
+        }
+    })
+}
+
+/// Reads a journal line by line: what is made of the first takes the others. A last line that is
+/// not whole (the writer was killed in it) is left out.
+///
+/// # Errors
+/// [`JournalError`]
+pub fn lines<S>(
+    path: &Path,
+    begin: impl FnOnce(Head) -> S,
+    mut take: impl FnMut(&mut S, Line),
+) -> Result<S, JournalError> {
+    let failed = |source| JournalError::Io { file: path.to_owned(), source };
+    let wrong = |line, reason| JournalError::Line { file: path.to_owned(), line, reason };
+    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+    let mut text = String::new();
+    let mut next = |text: &mut String| {
+        text.clear();
+        reader.read_line(text).map(|_| text.ends_with('\n')).map_err(failed)
+    };
+    if !next(&mut text)? {
+        return Err(wrong(1, "it is empty".to_owned()));
+    }
+    let mut state = begin(serde_json::from_str(&text).map_err(|e| wrong(1, e.to_string()))?);
+    for line in 2.. {
+        if !next(&mut text)? {
+            break;
+        }
+        // Inside of a text the quotation marks would be escaped.
+        let read = if text.contains("\"outcome\":") {
+            serde_json::from_str(&text).map(Line::Attempt)
+        } else {
+            serde_json::from_str(&text).map(Line::Remark)
+        };
+        take(&mut state, read.map_err(|error| wrong(line, error.to_string()))?);
+    }
+    Ok(state)
+}
+
 /// A journal as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
@@ -162,41 +278,16 @@ pub struct Gap {
 }
 
 impl Journal {
-    /// Reads a journal. A last line that is not whole (the writer was killed in it) is left out.
+    /// Reads a journal: see [`lines`].
     ///
     /// # Errors
     /// [`JournalError`]
     pub fn read(path: &Path) -> Result<Self, JournalError> {
-        let failed = |source| JournalError::Io { file: path.to_owned(), source };
-        let mut reader = BufReader::new(File::open(path).map_err(failed)?);
-        let mut head = None;
-        let mut attempts = Vec::new();
-        let mut text = String::new();
-        for line in 1.. {
-            text.clear();
-            if reader.read_line(&mut text).map_err(failed)? == 0 || !text.ends_with('\n') {
-                break;
-            }
-            let wrong = |error: serde_json::Error| JournalError::Line {
-                file: path.to_owned(),
-                line,
-                reason: error.to_string(),
-            };
-            if head.is_none() {
-                head = Some(serde_json::from_str(&text).map_err(wrong)?);
-                continue;
-            }
-            let value: serde_json::Value = serde_json::from_str(&text).map_err(wrong)?;
-            if value.get("outcome").is_some() {
-                attempts.push(serde_json::from_value(value).map_err(wrong)?);
-            }
-        }
-        let head = head.ok_or_else(|| JournalError::Line {
-            file: path.to_owned(),
-            line: 1,
-            reason: "it is empty".to_owned(),
-        })?;
-        Ok(Self { head, attempts })
+        let begin = |head| Self { head, attempts: Vec::new() };
+        lines(path, begin, |journal, line| match line {
+            Line::Attempt(attempt) => journal.attempts.push(attempt),
+            Line::Remark(_) => {}
+        })
     }
 
     /// How many attempts ended so.

@@ -1,14 +1,15 @@
 //! The journal held against the table.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
 use super::journal::{Journal, Outcome};
 
 /// What a run shows, now that the table is known.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reconciled {
     /// The run.
     pub run: String,
@@ -51,6 +52,20 @@ pub async fn numbers_in_table(
     let rows = client.query("select n from baton_probe.writes where run = $1", &[&run]).await?;
     let number = |row: &tokio_postgres::Row| row.try_get::<_, i64>(0);
     rows.iter().map(|row| Ok(u64::try_from(number(row)?).unwrap_or(u64::MAX))).collect()
+}
+
+/// Lets rows go that are older than `keep`, of the runs whose names begin so. How many went.
+///
+/// # Errors
+/// Those of PostgreSQL.
+pub async fn let_go(
+    client: &Client,
+    prefix: &str,
+    keep: Duration,
+) -> Result<u64, tokio_postgres::Error> {
+    let old = "delete from baton_probe.writes \
+        where starts_with(run, $1) and at < clock_timestamp() - $2 * interval '1 second'";
+    client.execute(old, &[&prefix, &keep.as_secs_f64()]).await
 }
 
 /// Compares a journal with the numbers that are in the table.

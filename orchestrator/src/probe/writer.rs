@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use wire::clock::now;
 
-use super::journal::{Attempt, Head, JournalError, Outcome, Writing};
+use super::journal::{Attempt, BEAT, Head, JournalError, LOST, Outcome, Writing};
 use super::seek::{Noticed, Seeker, Where};
 use super::session::{Access, Session};
 
@@ -109,6 +109,8 @@ pub async fn write(
     let (noticed, mut remarks) = mpsc::unbounded_channel();
     let mut ticks = interval(options.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let seeker = Seeker { access, at: options.at.clone(), notices, noticed };
     let mut run = Run {
         options,
@@ -136,7 +138,8 @@ pub async fn write(
             }
             Some(noticed) = remarks.recv() => run.remark(&noticed)?,
             () = until(patience) => run.out_of_patience(),
-            _ = ticks.tick(), if run.may_write() => run.send(),
+            _ = beats.tick() => run.journal.beat()?,
+            _ = ticks.tick(), if run.may_write() => run.send()?,
         }
     }
     run.farewell().await
@@ -154,11 +157,13 @@ impl Run {
         self.current.is_some() && self.busy.is_none()
     }
 
-    fn send(&mut self) {
-        let Some(session) = self.current.clone() else { return };
+    fn send(&mut self) -> Result<(), JournalError> {
+        let Some(session) = self.current.clone() else { return Ok(()) };
         if session.is_closed() {
+            // A write is due and cannot be made.
             self.current = None;
-            return self.look();
+            self.look();
+            return self.journal.remark(LOST, Some(session.server), None);
         }
         let n = self.next;
         self.next += 1;
@@ -170,6 +175,7 @@ impl Run {
             let (outcome, error) = session.insert(&run, n).await;
             Done { n, outcome, error }
         });
+        Ok(())
     }
 
     fn done(&mut self, done: Done) -> Result<(), JournalError> {
@@ -235,8 +241,7 @@ impl Run {
         self.current = Some(session);
         self.busy = None;
         self.patience_spent = false;
-        self.send();
-        Ok(())
+        self.send()
     }
 
     fn remark(&mut self, noticed: &Noticed) -> Result<(), JournalError> {
@@ -261,6 +266,7 @@ impl Run {
                 () = &mut end => break,
             }
         }
+        self.journal.beat()?;
         for (n, open) in std::mem::take(&mut self.open) {
             let text = "the run ended before an answer".to_owned();
             self.write_down(n, &open, now(), Outcome::Unknown, Some(text))?;

@@ -225,6 +225,7 @@ impl Replica {
         service: Option<ServiceId>,
         then: Then,
     ) -> Result<(), String> {
+        let change = self.with_readiness(change);
         let members = self.members_of(&change);
         let Why { cause, plan } = why.into();
         let event = Event { stamp: self.stamp(), by: by.into(), cause, plan, change };

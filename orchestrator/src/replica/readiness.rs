@@ -1,11 +1,13 @@
 //! Could a site be lost now? A leader looks all the time, so that it knows since when, and answers
 //! with what would follow.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use failover::cluster::Cluster;
+use failover::cluster::{Cluster, Trigger};
+use failover::event::{Change, ServiceChange};
 use failover::ids::{ServiceId, SiteId, VoterId};
-use failover::readiness::{Level, Looked, Scope, Watch, look, readiness};
+use failover::readiness::{Before, Level, Looked, Scope, Watch, look, readiness};
 use failover::rehearse::Voters;
 use failover::{Moment, Timestamp, View};
 
@@ -15,12 +17,18 @@ use crate::answers::Readiness;
 /// How often a leader looks. Reports come oftener, but nothing is decided by this.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// So many looks are remembered: a primary is lost some seconds after it was last heard, and the
+/// look that its loss had not touched yet is wanted.
+const LOOKS: usize = 6;
+
 /// What a leader has seen of readiness, and when it last looked.
 #[derive(Default)]
 pub(super) struct Standing {
     term: u64,
     looked: Moment,
     watch: Watch,
+    /// The newest looks, newest last.
+    looks: VecDeque<(Moment, BTreeMap<ServiceId, Vec<Looked>>)>,
 }
 
 /// What an answer is made of: a copy, because making it takes as long as many decisions do.
@@ -49,14 +57,49 @@ impl Replica {
         }
         let voters = self.seats();
         let services = self.cluster.services.keys();
-        let all: Vec<Looked> =
-            services.flat_map(|id| look(&self.cluster, id, &lead.view, &voters, now)).collect();
+        let look = |id: &ServiceId| look(&self.cluster, id, &lead.view, &voters, now);
+        let looked: BTreeMap<_, _> = services.map(|id| (id.clone(), look(id))).collect();
+        let all: Vec<Looked> = looked.values().flatten().cloned().collect();
         self.readiness.looked = now;
+        self.readiness.looks.push_back((now, looked));
+        if self.readiness.looks.len() > LOOKS {
+            self.readiness.looks.pop_front();
+        }
         for finding in self.readiness.watch.see(&all, now) {
             let who = finding.instance.as_ref().map(ToString::to_string).unwrap_or_default();
             let (service, check) = (&finding.service, &finding.check);
             tracing::warn!(%service, check, who, "not ready: {}", finding.text);
         }
+    }
+
+    /// A change of primary that is about to be proposed, with how the service stood before it. Of
+    /// one that is lost: when it was last heard.
+    pub(super) fn with_readiness(&self, mut change: Change) -> Change {
+        let Some(lead) = self.lead.as_ref().filter(|lead| lead.term == self.readiness.term) else {
+            return change;
+        };
+        let Change::Service {
+            service,
+            change: ServiceChange::Started { trigger, readiness, .. },
+            ..
+        } = &mut change
+        else {
+            return change;
+        };
+        let now = self.clocks.now;
+        let until = match trigger {
+            Trigger::Switchover | Trigger::Bootstrap => Some(now),
+            Trigger::PrimaryLost | Trigger::Failover => {
+                let primary = self.cluster.services.get(service).and_then(|s| s.primary.as_ref());
+                primary.and_then(|primary| lead.view.reports.get(primary)).map(|heard| heard.at)
+            }
+        };
+        let mut looks = self.readiness.looks.iter().rev();
+        *readiness = until
+            .and_then(|until| looks.find(|(at, _)| *at <= until))
+            .and_then(|(at, looked)| Some((at, looked.get(service)?)))
+            .map(|(at, looked)| Before::of(looked, now.since(*at)));
+        change
     }
 
     /// What an answer about a site, a service or everything is made of; nothing where this voter

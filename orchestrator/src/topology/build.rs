@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use failover::calendar::{Calendar, Entry};
+use failover::calendar::{Calendar, Entry, Sla};
 use failover::cluster::Voter;
 use failover::ids::{InstanceId, SiteId, VoterId};
 use failover::topology::{
@@ -13,7 +13,8 @@ use failover::topology::{
 
 use super::Declared;
 use super::tables::{
-    DnsTable, DrillsTable, File, InstanceTable, Length, Profile, ServiceTable, TimingTable,
+    DnsTable, DrillsTable, File, InstanceTable, Length, Profile, ServiceTable, SlaTable,
+    TimingTable,
 };
 
 /// How long a service runs elsewhere in a scheduled drill, unless something else is written.
@@ -53,7 +54,12 @@ pub(super) fn build(file: File) -> Result<Declared, Vec<Problem>> {
     topology.dns = build.dns(&file.dns, file.timing.profile);
     topology.drills = build.drills(&file.drills);
     let voters = build.sites(&file, &mut topology);
+    let sla = build.sla("sla", &file.sla, &Sla::default());
     for service in file.service {
+        let own = build.sla(&format!("service.{}.sla", service.name), &service.sla, &sla);
+        if own != Sla::default() {
+            topology.sla.insert(service.name.clone(), own);
+        }
         build.service(service, &mut topology);
     }
     if build.problems.is_empty() { Ok(Declared { topology, voters }) } else { Err(build.problems) }
@@ -157,12 +163,7 @@ impl Build {
     /// What is not written is as [`Calendar::default`] has it.
     fn drills(&mut self, table: &DrillsTable) -> Calendar {
         let usual = Calendar::default();
-        let time_zone = table.time_zone.clone().unwrap_or(usual.time_zone);
-        if !crate::calendar::knows(&time_zone) {
-            let text =
-                format!("`{}` is no time zone, as \"Europe/Rome\" is", time_zone.escape_debug());
-            self.wrong("drills.time_zone", text);
-        }
+        let time_zone = self.time_zone("drills", table.time_zone.as_ref(), &usual.time_zone);
         let mut schedule = BTreeMap::new();
         for entry in &table.schedule {
             let declared = Entry {
@@ -184,6 +185,32 @@ impl Build {
             blackouts: table.blackouts.clone(),
             schedule,
         }
+    }
+
+    /// What is not written is as `usual` has it.
+    fn sla(&mut self, key: &str, table: &SlaTable, usual: &Sla) -> Sla {
+        let time_zone = self.time_zone(key, table.time_zone.as_ref(), &usual.time_zone);
+        let hours = table.hours.clone().unwrap_or_else(|| usual.hours.clone());
+        if table.hours.as_ref().is_some_and(Vec::is_empty) {
+            let text = "with no hours nothing is promised: write hours = [\"mon-sun 00:00-24:00\"]";
+            self.wrong(format!("{key}.hours"), text);
+        }
+        Sla {
+            time_zone,
+            hours,
+            holidays: table.holidays.clone().unwrap_or_else(|| usual.holidays.clone()),
+            objective: table.objective.unwrap_or(usual.objective),
+        }
+    }
+
+    fn time_zone(&mut self, table: &str, written: Option<&String>, usual: &str) -> String {
+        let Some(time_zone) = written else { return usual.to_owned() };
+        if !crate::calendar::knows(time_zone) {
+            let text =
+                format!("`{}` is no time zone, as \"Europe/Rome\" is", time_zone.escape_debug());
+            self.wrong(format!("{table}.time_zone"), text);
+        }
+        time_zone.clone()
     }
 
     fn sites(&mut self, file: &File, topology: &mut Topology) -> BTreeMap<VoterId, Voter> {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use failover::calendar::{Blackout, Hours, When};
+use failover::calendar::{Blackout, Hours, Objective, When};
 use failover::drill::Kind;
 use failover::ids::{InstanceId, NameServerId, ScheduleId, ServiceId, SiteId};
 use failover::topology::OnLastCopy;
@@ -22,6 +22,18 @@ pub(super) struct File {
     pub(super) service: Vec<ServiceTable>,
     #[serde(default)]
     pub(super) drills: DrillsTable,
+    #[serde(default)]
+    pub(super) sla: SlaTable,
+}
+
+/// `[sla]`: of every service; `[service.sla]`: of one, where it differs from that.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SlaTable {
+    pub(super) time_zone: Option<String>,
+    pub(super) hours: Option<Vec<Hours>>,
+    pub(super) holidays: Option<Vec<Blackout>>,
+    pub(super) objective: Option<Objective>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -128,6 +140,8 @@ pub(super) struct ServiceTable {
     pub(super) on_last_copy: Option<OnLastCopy>,
     #[serde(default)]
     pub(super) client_access: Vec<String>,
+    #[serde(default)]
+    pub(super) sla: SlaTable,
     #[serde(default)]
     pub(super) instance: Vec<InstanceTable>,
 }

@@ -268,3 +268,43 @@ fn what_is_wrong_with_a_calendar_names_line_and_key() {
         assert!(error.starts_with(said), "{to}: {error}");
     }
 }
+
+const PROMISED: &str = r#"
+[service.sla]
+objective = "99.9 %"
+
+[sla]
+time_zone = "Europe/Paris"
+hours = ["mon-sun 00:00-24:00"]
+holidays = ["2026-12-25"]
+"#;
+
+#[test]
+fn hours_of_service_are_declared_for_all_and_for_one_or_are_the_usual_ones() {
+    let clinic = "clinic".parse().expect("a name");
+    let usual = parsed(RIGHT).expect("right").topology;
+    assert_eq!(usual.sla_of(&clinic), failover::calendar::Sla::default());
+    let text = serde_json::to_string(&usual).expect("JSON");
+    assert!(!text.contains("sla"), "what was not declared is not told to older voters");
+    let declared = parsed(&format!("{RIGHT}{PROMISED}")).expect("right").topology;
+    let sla = declared.sla_of(&clinic);
+    assert_eq!((sla.objective.0, sla.time_zone.as_str()), (999_000, "Europe/Paris"));
+    assert_eq!((sla.hours.len(), sla.holidays.len()), (1, 1));
+    let keys: Vec<_> = diff(&usual, &declared).into_iter().map(|d| d.key).collect();
+    assert!(keys.iter().any(|key| key == "sla.clinic.objective"), "{keys:?}");
+}
+
+#[test]
+fn what_is_wrong_with_hours_of_service_names_line_and_key() {
+    for (from, to, said) in [
+        ("99.9 %", "99,9", "t.toml:44:13: service[0].sla.objective"),
+        ("Europe/Paris", "Paris", "t.toml:47:13: sla.time_zone: `Paris` is no time zone"),
+        ("\"mon-sun 00:00-24:00\"", "", "t.toml:48:1: sla.hours: with no hours nothing"),
+        ("\"2026-12-25\"", "\"Christmas\"", "t.toml:49:12: sla.holidays[0]"),
+        ("objective", "objektive", "t.toml:44:1"),
+    ] {
+        let text = format!("{RIGHT}{}", PROMISED.replacen(from, to, 1));
+        let error = parsed(&text).expect_err(to).to_string();
+        assert!(error.starts_with(said), "{to}: {error}");
+    }
+}

@@ -7,6 +7,7 @@ mod drills;
 mod elections;
 mod garbage;
 mod http;
+mod incident;
 mod leases;
 mod membership;
 mod monitoring;

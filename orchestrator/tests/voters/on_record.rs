@@ -128,12 +128,12 @@ async fn i34_what_became_of_a_hook_is_on_record() {
     assert!(listed.contains("address beside s1-1: attempt 2: done"), "{listed}");
 }
 
-struct Baton {
+pub(crate) struct Baton {
     config: PathBuf,
 }
 
 impl Baton {
-    fn of(group: &Group) -> Self {
+    pub(crate) fn of(group: &Group) -> Self {
         let _certificate = group.client(0, "operator", "alice");
         let folder = group.folder.path().join("operator-alice");
         let voters: Vec<String> = group.addresses.iter().map(|a| format!("\"{a}\"")).collect();
@@ -146,18 +146,18 @@ impl Baton {
         Self { config: folder.join("baton.toml") }
     }
 
-    fn run(&self, words: &[&str]) -> Output {
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
         command.arg("--config").arg(&self.config).args(words).current_dir("/");
         command.output().expect("the program was built")
     }
 }
 
-fn out(output: &Output) -> String {
+pub(crate) fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn complaint(output: &Output) -> String {
+pub(crate) fn complaint(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -89,6 +89,7 @@ mod tests {
             note: String::new(),
         };
         let record = Record {
+            readiness: None,
             id: TransitionId(2),
             service: "clinic".parse().expect("a name"),
             trigger: Trigger::PrimaryLost,

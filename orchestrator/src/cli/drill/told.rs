@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use failover::cluster::StepRecord;
 use failover::drill::{Drill, Kind, Outcome};
-use failover::readiness::{Finding, Level};
+use failover::readiness::Finding;
 use orchestrator::answers::{CalendarTold, DrillPlan, DrillTold};
 
 use crate::report;
@@ -21,7 +21,7 @@ fn mood(outcome: &Outcome) -> Mood {
     }
 }
 
-fn outcome(drill: &Drill) -> String {
+pub fn outcome(drill: &Drill) -> String {
     match (&drill.outcome, drill.outcome.reason()) {
         (Outcome::Open, _) => {
             let ends = if drill.abort.is_some() { ", given up" } else { "" };
@@ -207,7 +207,7 @@ fn verdicts(verdicts: &[failover::readiness::SiteVerdict]) -> String {
         );
         rows.add_row([
             cell(&verdict.site, Mood::Plain),
-            cell(verdict.level.name(), level(verdict.level)),
+            cell(verdict.level.name(), words::level(verdict.level)),
             cell(format!("{target} is the primary"), Mood::Plain),
             cell(rpo, Mood::Plain),
             cell(rto, Mood::Plain),
@@ -216,18 +216,10 @@ fn verdicts(verdicts: &[failover::readiness::SiteVerdict]) -> String {
     lines(&rows)
 }
 
-const fn level(level: Level) -> Mood {
-    match level {
-        Level::Good => Mood::Good,
-        Level::Warning | Level::Unknown => Mood::Odd,
-        Level::Blocks => Mood::Bad,
-    }
-}
-
 fn found(finding: &Finding) -> String {
     let who = finding.instance.as_ref().map_or_else(String::new, |id| format!("{id}: "));
     let line = format!("  {} ({}): {who}{}", finding.check, finding.level.name(), finding.text);
-    format!("{}\n      {}\n", tinted(&line, level(finding.level)), finding.remedy)
+    format!("{}\n      {}\n", tinted(&line, words::level(finding.level)), finding.remedy)
 }
 
 /// What a drill would do.

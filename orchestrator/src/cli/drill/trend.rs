@@ -213,6 +213,7 @@ instance = [
             cause: String::new(),
             plan: None,
             drill: (id == 2).then_some(DrillId(1)),
+            readiness: None,
             from: None,
             to: Some(to.parse().expect("a name")),
             epoch: Epoch(1),

@@ -4,11 +4,13 @@
 
 use std::fmt::Write as _;
 
-use failover::cluster::StepRecord;
+use failover::cluster::{Record, StepRecord};
 use failover::{Event, InstanceId, Timestamp};
+use orchestrator::answers::NameServerStatus;
 use orchestrator::audit;
-use orchestrator::evidence::{self, Evidence, Verified};
+use orchestrator::evidence::{self, Evidence, Seen, Slice, Verified};
 
+use super::witness;
 use crate::screen::time;
 use crate::words;
 
@@ -23,13 +25,14 @@ code{font-size:.85em;word-break:break-all}svg{width:100%;height:auto}
 tr{break-inside:avoid}}";
 
 const BUNDLE: &str = "<pre id=\"bundle\" hidden>";
+const WITNESS: &str = "<pre id=\"witness\" hidden>";
 const BUNDLE_END: &str = "</pre>";
 
 /// The colours of the phases, in order; also told apart by their names.
 const COLOURS: [&str; 7] =
     ["#7a5195", "#ef5675", "#003f5c", "#2f7f5f", "#bc5090", "#ffa600", "#58508d"];
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -43,40 +46,90 @@ pub fn bundle_of(page: &str) -> Option<String> {
     rest.split_once(BUNDLE_END).map(|(bundle, _)| plain(bundle))
 }
 
-/// The page of a bundle.
-pub fn page(bundle: &str, verified: &Verified) -> String {
+/// What a probe writer says in a page, if it does.
+pub fn witness_of(page: &str) -> Option<String> {
+    let (_, rest) = page.split_once(WITNESS)?;
+    rest.split_once(BUNDLE_END).map(|(line, _)| plain(line))
+}
+
+/// The page of a bundle, with what a probe writer says beside it.
+pub fn page(bundle: &str, verified: &Verified, witness: Option<&str>) -> String {
     let told = &verified.evidence;
     let record = &told.transition;
-    let title = format!("Transition {} of {}", record.id, record.service);
-    let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
-         <style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
-    );
+    let mut page = begin(&format!("Transition {} of {}", record.id, record.service));
     facts(&mut page, told);
     let _ = write!(page, "<h2>Timeline</h2>\n{}", timeline(&record.steps));
+    before(&mut page, record);
     steps(&mut page, &record.steps);
     deviations(&mut page, &told.deviations);
-    examined(&mut page, told);
-    instances(&mut page, told);
-    records(&mut page, told);
-    let _ = write!(
-        page,
-        "<h2>Signature</h2>\n<p>Made by voter {} at {}, baton {}, signed with its Ed25519 key \
-         <code>{}</code>. The signed bundle is part of this page: <code>baton verify FILE</code> \
-         holds every byte of it against the signature. Which key is whose is on the audit record \
-         (<code>baton audit list --kind key</code>).</p>\n{BUNDLE}{}{BUNDLE_END}\n\
-         </body>\n</html>\n",
-        escaped(&told.made_by),
-        time(told.made_at),
-        escaped(&told.version),
-        verified.key,
-        escaped(bundle),
-    );
+    examined(&mut page, record);
+    seen(&mut page, told.made_at, &told.instances, &told.name_servers);
+    if let Some(line) = witness {
+        testimony(&mut page, line, record);
+    }
+    records(&mut page, &told.audit);
+    let made = Made { by: &told.made_by, at: told.made_at, version: &told.version };
+    end(&mut page, &made, &verified.key, bundle);
     page
 }
 
-fn row(page: &mut String, cells: &[String]) {
+pub fn begin(title: &str) -> String {
+    let title = escaped(title);
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+    )
+}
+
+/// Who made a bundle, and when.
+pub struct Made<'a> {
+    pub by: &'a str,
+    pub at: Timestamp,
+    pub version: &'a str,
+}
+
+pub fn end(page: &mut String, made: &Made<'_>, key: &str, bundle: &str) {
+    let _ = write!(
+        page,
+        "<h2>Signature</h2>\n<p>Made by voter {} at {}, baton {}, signed with its Ed25519 key \
+         <code>{key}</code>. The signed bundle is part of this page: \
+         <code>baton verify FILE</code> holds every byte of it against the signature. Which key is \
+         whose is on the audit record \
+         (<code>baton audit list --kind key</code>).</p>\n{BUNDLE}{}{BUNDLE_END}\n\
+         </body>\n</html>\n",
+        escaped(made.by),
+        time(made.at),
+        escaped(made.version),
+        escaped(bundle),
+    );
+}
+
+fn testimony(page: &mut String, line: &str, record: &Record) {
+    let _ = write!(page, "<h2>What clients felt</h2>\n<p class=\"odd\">{}</p>\n", witness::WHOSE);
+    match witness::read(line, record.id) {
+        Ok(told) => list(page, "", &witness::lines(&told)),
+        Err(error) => list(page, "odd", &[error]),
+    }
+    let _ = writeln!(page, "{WITNESS}{}{BUNDLE_END}", escaped(line));
+}
+
+/// How the service stood before a change of primary.
+pub fn before(page: &mut String, record: &Record) {
+    page.push_str("<h2>How the service stood before</h2>\n");
+    let lines: Vec<String> = words::before(record).into_iter().map(|(line, _)| line).collect();
+    list(page, "", &lines);
+}
+
+pub fn list(page: &mut String, class: &str, lines: &[String]) {
+    let _ = writeln!(page, "<ul class=\"{class}\">");
+    for line in lines {
+        let _ = writeln!(page, "<li>{}</li>", escaped(line));
+    }
+    page.push_str("</ul>\n");
+}
+
+pub fn row(page: &mut String, cells: &[String]) {
     page.push_str("<tr>");
     for cell in cells {
         let _ = write!(page, "<td>{cell}</td>");
@@ -84,7 +137,7 @@ fn row(page: &mut String, cells: &[String]) {
     page.push_str("</tr>\n");
 }
 
-fn headings(page: &mut String, names: &[&str]) {
+pub fn headings(page: &mut String, names: &[&str]) {
     page.push_str("<table>\n<tr>");
     for name in names {
         let _ = write!(page, "<th scope=\"col\">{name}</th>");
@@ -92,7 +145,7 @@ fn headings(page: &mut String, names: &[&str]) {
     page.push_str("</tr>\n");
 }
 
-fn named(id: Option<&InstanceId>) -> String {
+pub fn named(id: Option<&InstanceId>) -> String {
     id.map_or_else(|| "none".to_owned(), ToString::to_string)
 }
 
@@ -101,8 +154,7 @@ fn facts(page: &mut String, told: &Evidence) {
     let (outcome, _) = words::outcome(&record.outcome);
     let total: u64 =
         record.steps.windows(2).map(|pair| evidence::between_ms(&pair[0], &pair[1])).sum();
-    page.push_str("<table>\n");
-    for (name, value) in [
+    let all = [
         ("Cluster", told.cluster.clone()),
         ("Service", record.service.to_string()),
         ("What set it off", super::trigger(record.trigger).to_owned()),
@@ -115,15 +167,21 @@ fn facts(page: &mut String, told: &Evidence) {
         ("Outcome", outcome),
         ("Took", format!("{total} ms")),
         ("Topology", format!("version {}", told.topology_version)),
-    ] {
-        let _ =
-            writeln!(page, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", escaped(&value));
+    ];
+    pairs(page, &all);
+}
+
+/// A table of names and what they are.
+pub fn pairs(page: &mut String, all: &[(&str, String)]) {
+    page.push_str("<table>\n");
+    for (name, value) in all {
+        let _ = writeln!(page, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", escaped(value));
     }
     page.push_str("</table>\n");
 }
 
 /// The phases as bars, one below the other, on one scale.
-fn timeline(steps: &[StepRecord]) -> String {
+pub fn timeline(steps: &[StepRecord]) -> String {
     const LEFT: u64 = 110;
     const WIDTH: u64 = 640;
     const ROW: u64 = 26;
@@ -168,7 +226,7 @@ fn timeline(steps: &[StepRecord]) -> String {
     svg
 }
 
-fn steps(page: &mut String, steps: &[StepRecord]) {
+pub fn steps(page: &mut String, steps: &[StepRecord]) {
     page.push_str("<h2>Steps</h2>\n");
     headings(page, &["Step", "Took", "When (UTC)", "Voter", "Its clock", "What it rests on"]);
     let mut before: Option<&StepRecord> = None;
@@ -192,23 +250,19 @@ fn steps(page: &mut String, steps: &[StepRecord]) {
     page.push_str("</table>\n");
 }
 
-fn deviations(page: &mut String, found: &[String]) {
+pub fn deviations(page: &mut String, found: &[String]) {
     page.push_str("<h2>Deviations</h2>\n");
     if found.is_empty() {
         page.push_str("<p class=\"good\">None.</p>\n");
         return;
     }
-    page.push_str("<ul class=\"odd\">\n");
-    for one in found {
-        let _ = writeln!(page, "<li>{}</li>", escaped(one));
-    }
-    page.push_str("</ul>\n");
+    list(page, "odd", found);
 }
 
-fn examined(page: &mut String, told: &Evidence) {
+pub fn examined(page: &mut String, record: &Record) {
     page.push_str("<h2>Who was examined</h2>\n");
     headings(page, &["Instance", "Position", "Verdict"]);
-    for one in &told.transition.examined {
+    for one in &record.examined {
         let position = one.position.as_ref();
         row(
             page,
@@ -222,11 +276,16 @@ fn examined(page: &mut String, told: &Evidence) {
     page.push_str("</table>\n");
 }
 
-fn instances(page: &mut String, told: &Evidence) {
+pub fn seen(
+    page: &mut String,
+    at: Timestamp,
+    instances: &[Seen],
+    name_servers: &[NameServerStatus],
+) {
     let age = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms"));
-    let _ = writeln!(page, "<h2>Instances and name servers at {}</h2>", time(told.made_at));
+    let _ = writeln!(page, "<h2>Instances and name servers at {}</h2>", time(at));
     headings(page, &["Instance", "Site", "PostgreSQL", "Was to be", "Position", "Heard before"]);
-    for one in &told.instances {
+    for one in instances {
         let position = one.position.as_ref();
         row(
             page,
@@ -242,7 +301,7 @@ fn instances(page: &mut String, told: &Evidence) {
     }
     page.push_str("</table>\n");
     headings(page, &["Name server", "Site", "Address", "Answer", "Asked before"]);
-    for one in &told.name_servers {
+    for one in name_servers {
         row(
             page,
             &[
@@ -257,10 +316,10 @@ fn instances(page: &mut String, told: &Evidence) {
     page.push_str("</table>\n");
 }
 
-fn records(page: &mut String, told: &Evidence) {
+pub fn records(page: &mut String, slice: &Slice) {
     page.push_str("<h2>Audit records</h2>\n");
     headings(page, &["Record", "When (UTC)", "By", "What", "SHA-256"]);
-    for line in &told.audit.lines {
+    for line in &slice.lines {
         let Ok(record) = audit::read(line) else { continue };
         let event: Option<Event> = serde_json::from_value(record.event).ok();
         let at = event.as_ref().map_or(Timestamp(0), |event| event.stamp.at);
@@ -275,6 +334,6 @@ fn records(page: &mut String, told: &Evidence) {
             ],
         );
     }
-    let after = told.audit.after;
+    let after = slice.after;
     let _ = writeln!(page, "</table>\n<p>They stand after record <code>{after}</code>.</p>");
 }

@@ -23,6 +23,7 @@ fn record(steps: &[(&str, u64, u64)]) -> Record {
         cause: "primary lost: both ports refuse".into(),
         plan: None,
         drill: None,
+        readiness: None,
         from: Some("arezzo-1".parse().expect("a name")),
         to: Some("roubaix-1".parse().expect("a name")),
         epoch: Epoch(1),
@@ -85,6 +86,7 @@ fn a_journal_tells_when_it_was_noticed() {
             every_ms: 10,
             us: 0,
             at: 0,
+            last_ack_us: None,
         },
         // A longer gap long before is another story.
         attempts: vec![
@@ -133,7 +135,7 @@ fn i34_a_changed_byte_of_a_page_is_refused() {
     };
     let bundle = serde_json::to_string(&evidence).expect("JSON");
     let verified = Verified { evidence, key: "00".into() };
-    let page = html::page(&bundle, &verified);
+    let page = html::page(&bundle, &verified, None);
     assert_eq!(html::bundle_of(&page).as_deref(), Some(bundle.as_str()), "it carries its bundle");
     assert!(!page.contains("<b>") && !page.contains("<deviation>"), "what was said runs nothing");
     assert!(page.contains("<svg") && page.contains(">200 ms</text>"), "{page}");
@@ -146,6 +148,32 @@ fn i34_a_changed_byte_of_a_page_is_refused() {
         changed[at] ^= 1;
         let Ok(changed) = String::from_utf8(changed) else { continue };
         let same = html::bundle_of(&changed).is_some_and(|told| told == bundle);
-        assert!(!same || html::page(&bundle, &verified) != changed, "byte {at}");
+        assert!(!same || html::page(&bundle, &verified, None) != changed, "byte {at}");
     }
+}
+
+/// What the probe writer says is carried, shown as its own word, and guarded like the rest of the
+/// page against changes of the page; of another transition it is refused.
+#[test]
+fn what_the_probe_writer_says_stands_beside_the_bundle() {
+    let told = witness::Witness {
+        transition: record(&STEPS).id,
+        run: "r".into(),
+        through: "clinic.db.example.".into(),
+        every_ms: 10,
+        journal_sha256: "00".into(),
+        ran: true,
+        interruptions: vec![(Timestamp(1_700_000_000_000), Timestamp(1_700_000_008_600))],
+        table: None,
+    };
+    let line = serde_json::json!({"probe_writer": told}).to_string() + "\n";
+    let bundle = "{\"evidence\":1}\n";
+    assert_eq!(witness::split(bundle), (bundle, None));
+    let both = bundle.to_owned() + &line;
+    assert_eq!(witness::split(&both), (bundle, Some(line.as_str())));
+    assert_eq!(witness::read(&line, told.transition), Ok(told.clone()));
+    assert!(witness::read(&line, failover::ids::TransitionId(99)).is_err());
+    assert!(witness::read(&line.replace("\"ran\"", "\"won\""), told.transition).is_err());
+    let said = witness::lines(&told).join("\n");
+    assert!(said.contains("for 8.6 s") && said.contains("whether anything is lost is not known"));
 }

@@ -13,6 +13,7 @@ fn head() -> Head {
         every_ms: 10,
         us: 0,
         at: 0,
+        last_ack_us: None,
     }
 }
 
