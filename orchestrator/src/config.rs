@@ -41,6 +41,9 @@ pub struct Config {
     /// Where health and metrics are told; nowhere without this table.
     #[serde(default)]
     pub monitoring: Option<wire::monitoring::Settings>,
+    /// Where browsers without a certificate may read the page; nowhere without this table.
+    #[serde(default)]
+    pub page: Option<wire::monitoring::Page>,
 }
 
 /// A voter of the initial group.

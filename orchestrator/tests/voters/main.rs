@@ -1,5 +1,6 @@
 //! Voters in a small simulated world, on disks that fail, and behind real TLS.
 
+mod answers;
 mod audit;
 mod disk;
 mod drills;
@@ -10,5 +11,6 @@ mod leases;
 mod membership;
 mod monitoring;
 mod on_record;
+mod page;
 mod readiness;
 mod world;
