@@ -6,13 +6,14 @@
 //! | the product, from outside | [`daemon`], [`binaries`], [`answers`] |
 //! | what its clients see | [`names`], [`probe`], [`journal`] |
 //! | the whole | [`layout`], [`cluster`] |
-//! | what people run | [`demo`] ([`watch`], [`rejoin`]), [`bench`] ([`cases`]), [`idle`], [`up`] |
+//! | what people run | [`demo`] ([`watch`], [`rejoin`]), [`bench`] ([`cases`]), [`idle`], [`up`], [`page`] ([`browser`]) |
 //! | and in quiet hours | [`drills`] |
 //! | what they read | [`screen`], [`timeline`], [`statistics`], [`phases`] |
 
 pub mod answers;
 pub mod bench;
 pub mod binaries;
+pub mod browser;
 pub mod cases;
 pub mod cluster;
 pub mod daemon;
@@ -25,6 +26,7 @@ pub mod journal;
 pub mod layout;
 pub mod names;
 pub mod network;
+pub mod page;
 pub mod phases;
 pub mod ports;
 pub mod probe;
