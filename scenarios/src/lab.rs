@@ -6,7 +6,8 @@
 //! | the product, from outside | [`daemon`], [`binaries`], [`answers`] |
 //! | what its clients see | [`names`], [`probe`], [`journal`] |
 //! | the whole | [`layout`], [`cluster`] |
-//! | what people run | [`demo`] ([`watch`], [`rejoin`]), [`bench`] ([`cases`]), [`idle`], [`up`], [`page`] ([`browser`]) |
+//! | what people run | [`demo`] ([`watch`], [`rejoin`]), [`bench`] ([`cases`]), [`idle`], [`up`] |
+//! | and in a browser | [`page`] ([`browser`]) |
 //! | and in quiet hours | [`drills`] |
 //! | what they read | [`screen`], [`timeline`], [`statistics`], [`phases`] |
 
