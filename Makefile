@@ -1,7 +1,7 @@
 # A menu. Everything a target does stands in cargo, in baton-lab or in scripts/.
 .DEFAULT_GOAL := help
 .PHONY: help setup build check fmt lint test demo demo-drills up down bench bench-idle swarm sweep live \
-	live-long mutants fuzz deny doc ci programs ci-swarm profile
+	live-long pictures bench-answers mutants fuzz deny doc ci programs ci-swarm profile
 LAB := target/release/baton-lab
 # The simulated world is built as the tests are: optimised where it counts, arithmetic checked.
 SIM := target/debug/baton-sim
@@ -48,6 +48,12 @@ bench: build ## every fault ten times: medians, phases, lost writes (RUNS=10 PRO
 
 bench-idle: build ## what the daemons cost while nothing happens
 	@$(LAB) bench-idle
+
+bench-answers: ## how soon voters answer, and the page shows what was committed, at 3 sites x 20 services
+	@cargo test --release -p orchestrator --test voters -- --ignored --nocapture --exact answers::bench
+
+pictures: build ## the pictures of the page in docs/images, from a real cluster (needs Chromium)
+	@$(LAB) page --pictures docs/images
 
 swarm: ## random disasters in the simulated world, as fast as it goes (SEEDS=10000 FROM=0)
 	@cargo build --profile swarm -p simulation

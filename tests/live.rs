@@ -45,3 +45,13 @@ fn i03_a_primary_cut_off_acknowledges_nothing() {
     let (whole, text) = lab(&["bench", "--case", "site-cut", "--runs", "1"]);
     assert!(whole, "{text}");
 }
+
+/// The page in a browser: by day, by night, on a phone, during a switchover, and when its voter
+/// stands still.
+#[test]
+fn i37_the_page_in_a_browser_shows_what_is_and_how_old_it_is() {
+    let (whole, text) = lab(&["page"]);
+    assert!(whole, "{text}");
+    println!("{text}");
+    assert!(text.contains("SKIPPED") || text.contains("all of it is as it should be"), "{text}");
+}

@@ -64,6 +64,20 @@ pub struct Status {
     pub missed_drills: Vec<MissedDrill>,
 }
 
+/// What a voter knows: what the page and `baton watch` are made of. Its lists are short and its
+/// texts are clipped: whoever wants all of it asks for history, report or drill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Everything on one screen.
+    pub status: Status,
+    /// The newest changes of primary, oldest first.
+    pub transitions: Vec<Record>,
+    /// The newest entries of the history, oldest first.
+    pub history: Vec<HistoryEntry>,
+    /// The newest drills, oldest first.
+    pub drills: Vec<Drill>,
+}
+
 /// The newest occasion of an entry of the calendar, missed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissedDrill {

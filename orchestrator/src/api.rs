@@ -30,7 +30,9 @@ use wire::role::{Kind, Peer, Shown};
 
 use crate::audit::asked;
 use crate::door::{self, Reason};
+use crate::feed::Audience;
 use crate::message::Envelope;
+use crate::page;
 use crate::projection::Projection;
 use crate::replica::{Query, Reply};
 use crate::routes::{Inbound, Question, Routes};
@@ -54,6 +56,8 @@ pub fn router(routes: Arc<Routes>) -> Router {
         .route("/v1/raft", post(raft).layer(axum::extract::DefaultBodyLimit::max(RAFT_BYTES)))
         .route("/v1/forward", post(forward))
         .route("/v1/status", get(status))
+        .route("/v1/overview", get(overview))
+        .route("/v1/events", get(events))
         .route("/v1/explain/{service}", get(explain))
         .route("/v1/what-if", get(what_if))
         .route("/v1/readiness", get(readiness))
@@ -71,8 +75,9 @@ pub fn router(routes: Arc<Routes>) -> Router {
         .route("/v1/drills/{id}", get(drill::one))
         .route("/v1/drill-plan", get(drill::plan))
         .route("/v1/requests", post(request))
-        .layer(axum::middleware::from_fn_with_state(routes.clone(), door::guard))
-        .with_state(routes)
+        .with_state(routes.clone())
+        .merge(page::files())
+        .layer(axum::middleware::from_fn_with_state(routes, door::guard))
 }
 
 /// An error answer.
@@ -360,6 +365,20 @@ async fn status(
     }
     role(&peer, Kind::Operator, None)?;
     answer(routes.ask_here(Question::Query(Query::Status)).await)
+}
+
+async fn overview(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    Parameters(after): Parameters<page::After>,
+) -> Answered {
+    role(&peer, Kind::Operator, None)?;
+    Ok(page::overview(&routes, Audience::Operators, after).await)
+}
+
+async fn events(State(routes): Shared, Extension(peer): Extension<Peer>) -> Answered {
+    role(&peer, Kind::Operator, None)?;
+    Ok(page::events(&routes, Audience::Operators))
 }
 
 async fn explain(

@@ -46,6 +46,9 @@ pub struct Config {
     /// Where people are told of alerts; without any, no alert is raised.
     #[serde(default, rename = "channel")]
     pub channels: Vec<Channel>,
+    /// Where browsers without a certificate may read the page; nowhere without this table.
+    #[serde(default)]
+    pub page: Option<wire::monitoring::Page>,
 }
 
 /// A voter of the initial group.

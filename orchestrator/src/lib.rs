@@ -3,7 +3,8 @@
 //!
 //! `replica` is the whole of its behaviour as a value: Raft, the replicated state and the evidence
 //! behind one `step`. It reads no clock, opens no file and no socket. `storage`, `peers`, `api` and
-//! `observe` are its hands, `run` the one loop between them. `answers` is what operators are told.
+//! `observe` are its hands, `run` the one loop between them. `answers` is what operators are told,
+//! `overview` and `page` how they see it.
 
 pub mod admission;
 pub mod alerts;
@@ -15,16 +16,20 @@ pub mod calendar;
 pub mod config;
 pub mod door;
 pub mod evidence;
+pub mod feed;
 pub mod init;
 pub mod log;
 pub mod message;
 pub mod monitoring;
 pub mod observe;
+pub mod overview;
+pub mod page;
 pub mod peers;
 pub mod plan;
 pub mod probe;
 pub mod projection;
 pub mod raft_log;
+pub mod remarks;
 pub mod replica;
 pub mod routes;
 pub mod run;
@@ -32,3 +37,4 @@ pub mod sla;
 pub mod storage;
 pub mod tally;
 pub mod topology;
+pub mod words;

@@ -11,6 +11,7 @@
 //! begun after the report came, was answered by a quorum (I-19).
 
 mod answering;
+mod aside;
 mod chain;
 mod drills;
 mod evidence;
@@ -34,6 +35,7 @@ use crate::admission::admit;
 use crate::log::{Batch, Hard, Log, Place, Saved};
 use crate::message::{Body, Entry, Envelope, Group, Kind, Message, Refusal, Snapshot};
 
+pub use aside::Aside;
 use chain::Chain;
 pub use exchange::{Clocks, Input, Output, Query, Reply, Setup, Token, Whom};
 use leading::{Due, Lead};

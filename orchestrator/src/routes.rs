@@ -19,8 +19,10 @@ use wire::role::Kind;
 use wire::tls::Identity;
 
 use crate::alerts::Test;
+use crate::answers::Known;
 use crate::door::Door;
 use crate::evidence::key::Key;
+use crate::feed::Feed;
 use crate::message::Envelope;
 use crate::monitoring::Look;
 use crate::projection::{Projection, Standing};
@@ -40,6 +42,8 @@ pub enum Inbound {
     Observed(Observation),
     /// Somebody monitors.
     Look(oneshot::Sender<Box<Look>>),
+    /// Somebody looks at the page, or at the same elsewhere.
+    Know(oneshot::Sender<Box<Known>>),
     /// The process ends.
     End,
 }
@@ -92,6 +96,8 @@ pub struct Routes {
     pub door: Door,
     /// What this voter signs evidence with, or why it cannot.
     pub key: Result<Key, String>,
+    /// Who looks at the page.
+    pub feed: Feed,
     /// Whom to look at now.
     pub looks: mpsc::Sender<InstanceId>,
     /// Whoever wants to see whether alerts arrive.
@@ -112,7 +118,18 @@ impl Routes {
     ) -> Self {
         let clients = Mutex::new(BTreeMap::new());
         let door = Door::default();
-        Self { projection, standing, door, key, looks, tests, inbox, identity, clients }
+        Self {
+            projection,
+            standing,
+            door,
+            key,
+            feed: Feed::default(),
+            looks,
+            tests,
+            inbox,
+            identity,
+            clients,
+        }
     }
 
     /// The name in this voter's certificate.
@@ -145,6 +162,15 @@ impl Routes {
         }
     }
 
+    /// What this voter knows now; nothing while it does not act.
+    pub async fn know(&self) -> Option<Box<Known>> {
+        let (sender, receiver) = oneshot::channel();
+        if !self.submit(Inbound::Know(sender)) {
+            return None;
+        }
+        tokio::time::timeout(ANSWER, receiver).await.ok()?.ok()
+    }
+
     /// Asks the leader, wherever it is.
     pub async fn ask(&self, question: Question) -> Reply {
         let standing = self.standing.borrow().clone();
@@ -157,7 +183,9 @@ impl Routes {
         let Some((_, address)) = standing.leader else { return Reply::NoLeader };
         let changes = matches!(question, Question::Request { .. });
         let patience = match question {
-            Question::Report(_) | Question::Observed(_) => ANSWER_SOON,
+            Question::Report(_) | Question::Observed(_) | Question::Query(Query::Overview) => {
+                ANSWER_SOON
+            }
             Question::Request { .. }
             | Question::Noted { .. }
             | Question::Alert { .. }

@@ -27,13 +27,12 @@ use crate::monitoring::{Look, Monitored};
 use crate::peers::Peers;
 use crate::projection::{Projection, Standing};
 use crate::replica::{
-    COMPACT_AFTER, Clocks, ELECTION_TICKS, Input, Output, Query, ReadinessQuestion, Replica, Reply,
-    Setup, Whom,
+    COMPACT_AFTER, Clocks, ELECTION_TICKS, Input, Output, Replica, Reply, Setup, Whom,
 };
 use crate::routes::{Inbound, Question, Routes};
 use crate::storage::Store;
 use crate::tally::Tally;
-use crate::{api, observe, raft_log};
+use crate::{api, feed, observe, page, raft_log};
 
 const INBOX: usize = 4_096;
 const LOOKS: usize = 64;
@@ -110,6 +109,9 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     };
     watcher.start().context("no thread for alerts")?;
     let router = api::router(routes.clone());
+    tokio::spawn(feed::run(routes.clone()));
+    let page = page::router(routes.clone());
+    tokio::spawn(wire::monitoring::serve_page(config.page, page, shutdown.clone()));
     tokio::spawn(routes.clone().tell_key());
     tokio::spawn(routes.clone().tell_notes());
     let door = routes.clone();
@@ -242,14 +244,20 @@ impl Loop {
                 let _asker_is_gone = sender.send(Box::new(look));
                 return;
             }
+            Inbound::Know(sender) => {
+                let replica = self.replica.as_of(clocks());
+                if replica.stopped().is_none() {
+                    let _asker_is_gone = sender.send(Box::new(replica.known()));
+                }
+                return;
+            }
             Inbound::End => return,
         };
         self.step(input, asker).await;
     }
 
     async fn step(&mut self, input: Input, asker: Option<Asker>) {
-        let clocks = Clocks { now: clock::now(), wall: clock::wall() };
-        let outputs = self.replica.step(input, clocks);
+        let outputs = self.replica.step(input, clocks());
         self.tally.note(self.config.id, &outputs);
         self.carry_out(outputs, asker).await;
         self.publish_standing();
@@ -317,14 +325,13 @@ impl Loop {
 
     /// What takes long to answer and changes nothing is answered beside the loop, from a copy:
     /// leases and heartbeats must not wait for it.
-    fn set_aside(&self, inbound: Inbound) -> Option<Inbound> {
-        let Inbound::Ask(Question::Query(Query::Readiness { of }), sender) = inbound else {
-            return Some(inbound);
+    fn set_aside(&mut self, inbound: Inbound) -> Option<Inbound> {
+        let Inbound::Ask(Question::Query(query), sender) = inbound else { return Some(inbound) };
+        let Some(aside) = self.replica.as_of(clocks()).aside(&query) else {
+            return Some(Inbound::Ask(Question::Query(query), sender));
         };
-        let question = self.replica.readiness(of.as_deref());
         tokio::task::spawn_blocking(move || {
-            let answer = question.map_or(Reply::NoLeader, ReadinessQuestion::answer);
-            let _asker_is_gone = sender.send(answer);
+            let _asker_is_gone = sender.send(aside.answer());
         });
         None
     }
@@ -433,6 +440,10 @@ impl Loop {
             differs
         });
     }
+}
+
+fn clocks() -> Clocks {
+    Clocks { now: clock::now(), wall: clock::wall() }
 }
 
 fn open(config: &Config) -> anyhow::Result<(Store, Replica)> {

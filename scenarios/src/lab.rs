@@ -7,12 +7,14 @@
 //! | what its clients see | [`names`], [`probe`], [`journal`] |
 //! | the whole | [`layout`], [`cluster`] |
 //! | what people run | [`demo`] ([`watch`], [`rejoin`]), [`bench`] ([`cases`]), [`idle`], [`up`] |
+//! | and in a browser | [`page`] ([`browser`]) |
 //! | and in quiet hours | [`drills`] |
 //! | what they read | [`screen`], [`timeline`], [`statistics`], [`phases`] |
 
 pub mod answers;
 pub mod bench;
 pub mod binaries;
+pub mod browser;
 pub mod cases;
 pub mod cluster;
 pub mod daemon;
@@ -25,6 +27,7 @@ pub mod journal;
 pub mod layout;
 pub mod names;
 pub mod network;
+pub mod page;
 pub mod phases;
 pub mod ports;
 pub mod probe;

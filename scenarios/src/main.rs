@@ -15,6 +15,7 @@ use scenarios::lab::directory::{Account, sweep};
 use scenarios::lab::drills;
 use scenarios::lab::idle::idle;
 use scenarios::lab::layout::Shape;
+use scenarios::lab::page::page;
 use scenarios::lab::process::adopt_orphans;
 use scenarios::lab::screen::Screen;
 use scenarios::lab::stop::{Stop, Stopped};
@@ -99,6 +100,12 @@ enum Verb {
     },
     /// Measure what the daemons cost while nothing happens
     BenchIdle,
+    /// Look at the page in a browser, in quiet and during a switchover (a clear skip without one)
+    Page {
+        /// Write the pictures of the documents into this folder
+        #[arg(long)]
+        pictures: Option<PathBuf>,
+    },
     /// The cluster of `up`, in the foreground
     #[command(hide = true)]
     Keep {
@@ -173,6 +180,9 @@ fn play(verb: Verb) -> Result<()> {
             let (json, scenarios) = (output == Output::Json, chosen(&names)?);
             let plan = Series { scenarios, runs, jobs, json };
             live(&plan, keep, &registry, &target.join("live"), &stop, screen)
+        }
+        Verb::Page { pictures } => {
+            page(&options(Profile::Default), pictures.as_deref(), &stop, screen)
         }
         Verb::BenchIdle => idle(&options(Profile::Default), &target.join("bench"), &stop, screen),
     }

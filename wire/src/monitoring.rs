@@ -45,6 +45,8 @@ const CONNECTIONS_EACH: usize = 16;
 const HEADER: Duration = Duration::from_secs(2);
 /// How long a connection may last, its one answer included.
 const WHOLE: Duration = Duration::from_secs(10);
+/// The same of a page that stays open; a browser connects again by itself.
+const WHOLE_PAGE: Duration = Duration::from_mins(30);
 /// The largest request, and what is held of an answer, in bytes.
 const BYTES: usize = 8 * 1024;
 /// How soon a port that could not be had is tried again.
@@ -56,6 +58,22 @@ const AGAIN: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Where to listen, without TLS: a literal address. Whoever reaches it may read.
     pub listen: SocketAddr,
+}
+
+/// The `[page]` table of a voter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// Where to listen, without TLS: a literal address. Whoever reaches it may read.
+    #[serde(default = "Page::at_home")]
+    pub listen: SocketAddr,
+}
+
+impl Page {
+    /// Reached from the machine itself, and through whatever its operators put in front.
+    fn at_home() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 7490))
+    }
 }
 
 /// What every daemon tells of itself.
@@ -128,19 +146,33 @@ fn told(standing: Result<(), String>, what: &str) -> Response {
 }
 
 /// Serves `router` where `settings` say, nowhere without any, until `shutdown` turns true.
-pub async fn serve(
-    settings: Option<Settings>,
-    router: Router,
+pub async fn serve(settings: Option<Settings>, router: Router, shutdown: watch::Receiver<bool>) {
+    let Some(Settings { listen }) = settings else { return };
+    open("monitoring port", listen, (router, WHOLE), shutdown).await;
+}
+
+/// The same for a page that stays open.
+pub async fn serve_page(page: Option<Page>, router: Router, shutdown: watch::Receiver<bool>) {
+    let Some(Page { listen }) = page else { return };
+    if !listen.ip().is_loopback() {
+        tracing::warn!(%listen, "whoever reaches the page's port may read it, without TLS");
+    }
+    open("page", listen, (router, WHOLE_PAGE), shutdown).await;
+}
+
+async fn open(
+    what: &str,
+    listen: SocketAddr,
+    (router, whole): (Router, Duration),
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let Some(Settings { listen }) = settings else { return };
     loop {
         match listen::tcp(listen).await {
             Ok(listener) => {
-                tracing::info!(%listen, "monitoring port open");
-                return accept(listener, router, shutdown).await;
+                tracing::info!(%listen, "{what} open");
+                return take(listener, (router, whole), shutdown).await;
             }
-            Err(error) => tracing::error!(%error, "nobody can monitor this daemon"),
+            Err(error) => tracing::error!(%error, "{what} closed: nobody can look at this daemon"),
         }
         tokio::select! {
             () = sleep(AGAIN) => {}
@@ -150,7 +182,15 @@ pub async fn serve(
 }
 
 /// The same on a port that is open already.
-pub async fn accept(listener: TcpListener, router: Router, mut shutdown: watch::Receiver<bool>) {
+pub async fn accept(listener: TcpListener, router: Router, shutdown: watch::Receiver<bool>) {
+    take(listener, (router, WHOLE), shutdown).await;
+}
+
+async fn take(
+    listener: TcpListener,
+    (router, whole): (Router, Duration),
+    mut shutdown: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let mut from: HashMap<Id, IpAddr> = HashMap::new();
     loop {
@@ -169,7 +209,7 @@ pub async fn accept(listener: TcpListener, router: Router, mut shutdown: watch::
                     let ip = remote.ip().to_canonical();
                     let taken = from.values().filter(|other| **other == ip).count();
                     if taken < CONNECTIONS_EACH {
-                        let task = connections.spawn(converse(stream, router.clone()));
+                        let task = connections.spawn(converse(stream, router.clone(), whole));
                         from.insert(task.id(), ip);
                     }
                 }
@@ -188,7 +228,7 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 }
 
 /// One request, one answer.
-async fn converse(stream: TcpStream, router: Router) {
+async fn converse(stream: TcpStream, router: Router, whole: Duration) {
     let service = service_fn(|request| answer(router.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -198,7 +238,7 @@ async fn converse(stream: TcpStream, router: Router) {
         // Simple askers close their half once they have asked.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(WHOLE, connection).await {
+    match timeout(whole, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a monitoring connection ended"),
         Err(_) => tracing::debug!("a monitoring connection took too long"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use failover::topology::Timing;
 use orchestrator::answers::{DeclaredTopology, Status};
+use orchestrator::remarks;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use wire::clock;
@@ -16,7 +17,6 @@ use wire::tls::{Files, Identity};
 use crate::client::{Cluster, Failure};
 use crate::screen::{Mood, print, tinted};
 use crate::settings::Settings;
-use crate::status;
 use crate::verbs::Globals;
 
 /// A certificate with fewer days left is worth a warning.
@@ -171,7 +171,7 @@ fn running(status: &Status) -> Vec<Check> {
         let subject = format!("PostgreSQL of {}", service.service);
         checks.push(Check::new(subject, well, versions.join(", ")));
     }
-    for (_, problem) in status::problems(status) {
+    for (_, problem) in remarks::problems(status) {
         checks.push(Check::new("status", false, problem));
     }
     checks

@@ -28,12 +28,13 @@ mod switchover;
 mod verbs;
 mod verify;
 mod voters;
+mod watch;
 mod what_if;
-mod words;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use orchestrator::words;
 
 use crate::client::Failure;
 use crate::screen::Output;
@@ -80,6 +81,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Plan(arguments) => apply::plan(&globals, &arguments).await,
         Verb::Apply(arguments) => apply::apply(&globals, &arguments).await,
         Verb::Status(arguments) => status::run(&globals, &arguments).await,
+        Verb::Watch(arguments) => watch::run(&globals, &arguments).await,
         Verb::Explain(arguments) => explain::run(&globals, &arguments).await,
         Verb::Readiness(arguments) => readiness::run(&globals, &arguments).await,
         Verb::WhatIf(arguments) => what_if::run(&globals, arguments).await,

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
 
 use clap::ValueEnum;
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use failover::time::Timestamp;
 use serde::Serialize;
+
+pub use orchestrator::words::{Mood, age, bytes, span};
 
 use crate::client::Failure;
 
@@ -50,19 +51,6 @@ pub fn is_coloured() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// How good something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mood {
-    /// Nothing to say.
-    Plain,
-    /// As it should be.
-    Good,
-    /// Worth a look.
-    Odd,
-    /// Wrong, or not known.
-    Bad,
-}
-
 /// A cell in the colour of its mood.
 pub fn cell(text: impl ToString, mood: Mood) -> Cell {
     let cell = Cell::new(text);
@@ -103,33 +91,6 @@ pub fn lines(table: &Table) -> String {
         let _ = writeln!(text, " {}", line.trim_end());
     }
     text
-}
-
-/// A length of time as people say it.
-pub fn span(length: Duration) -> String {
-    let ms = length.as_millis();
-    match ms {
-        0..1_000 => format!("{ms} ms"),
-        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
-        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
-        3_600_000..86_400_000 => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
-        _ => format!("{} d {} h", ms / 86_400_000, ms % 86_400_000 / 3_600_000),
-    }
-}
-
-/// An age: `0.4 s`, or `unknown` when there is none.
-pub fn age(ms: Option<u64>) -> String {
-    ms.map_or_else(|| "unknown".to_owned(), |ms| span(Duration::from_millis(ms)))
-}
-
-/// A number of bytes as people say it.
-pub fn bytes(count: u64) -> String {
-    match count {
-        0..1_024 => format!("{count} B"),
-        1_024..1_048_576 => format!("{} kB", count / 1_024),
-        1_048_576..1_073_741_824 => format!("{} MB", count / 1_048_576),
-        _ => format!("{} GB", count / 1_073_741_824),
-    }
 }
 
 /// A wall-clock time in UTC, to the millisecond.

@@ -46,6 +46,7 @@ Set up:
 
 Look:
   status      Everything on one screen
+  watch       The same as it changes, on the screen or line by line
   explain     Why a service does or does not fail over, and which sites could be lost now
   readiness   Could each site be lost now: who takes over, what is lost, how long it takes
   what-if     What would follow from a loss, a cut or a freeze, decided on a copy
@@ -142,6 +143,8 @@ pub enum Verb {
     Apply(Apply),
     /// Everything on one screen
     Status(Status),
+    /// The same as it changes, on the screen or line by line
+    Watch(crate::watch::Arguments),
     /// Why a service does or does not fail over, and which sites could be lost now
     Explain(Explain),
     /// Could each site be lost now: who takes over, what is lost, how long it takes

@@ -69,6 +69,10 @@ pub(super) fn orchestrator(
         tls("tls"),
         quoted(&election),
     );
+    text.push_str(
+        "\n# The page for browsers that show no certificate: without TLS, names and numbers only.\n\
+         # [page]\n# listen = \"127.0.0.1:7490\"\n",
+    );
     text.push_str("\n# The group as it begins, the same in every voter's file.\n");
     for (id, voter, _) in group {
         let _ = write!(

@@ -5,21 +5,27 @@ use failover::cluster::{Cluster, Service};
 use failover::fitness::{Promise, zero_loss};
 use failover::ids::{InstanceId, ServiceId, VoterId};
 use failover::position::Position;
-use failover::rehearse::{Hypothesis, Rehearsal, bare, rehearse};
+use failover::rehearse::{Hypothesis, Rehearsal, rehearse};
 use failover::report::{Report, Server};
 use failover::topology::Instance;
 use failover::{Moment, Request, Role, View, assignment};
 
-use super::readiness::Question;
+use super::aside::Aside;
 use super::{Query, Replica, Reply};
 use crate::answers::{
-    AgedKnock, Alerts, DeclaredTopology, Explain, History, InstanceStatus, NameServerStatus,
-    ServiceStatus, SiteLoss, Status, Transitions, VoterRef, VoterState, VoterStatus, WhatIf,
+    AgedKnock, Alerts, DeclaredTopology, History, InstanceStatus, Known, NameServerStatus,
+    ServiceStatus, Status, Transitions, VoterRef, VoterState, VoterStatus,
 };
 use crate::plan;
 
 /// A history answer holds at most this many entries.
 const HISTORY_LIMIT: usize = 2_000;
+/// How many changes of primary, and drills, an overview has.
+const NEWEST: usize = 10;
+/// How many entries of the history.
+const NEWEST_ENTRIES: usize = 40;
+/// The longest text of an overview, in characters.
+const CLIP: usize = 400;
 
 impl Replica {
     /// What the newest judgement of this leader found about a service; nothing where none leads.
@@ -30,11 +36,11 @@ impl Replica {
 
     pub(super) fn look_up(&self, query: &Query) -> Reply {
         match query {
-            Query::Status => Reply::found(&self.status()),
-            Query::Explain(service) => match self.explain(service) {
-                Some(explain) => Reply::found(&explain),
-                None => Reply::Unknown(format!("service `{service}` is not declared")),
-            },
+            Query::Status
+            | Query::Overview
+            | Query::Explain(_)
+            | Query::WhatIf(_)
+            | Query::Readiness { .. } => self.aside(query).map_or(Reply::NoLeader, Aside::answer),
             Query::History { service, limit } => {
                 Reply::found(&self.history(service.as_ref(), *limit))
             }
@@ -45,15 +51,8 @@ impl Replica {
                 Some(record) => Reply::found(record),
                 None => Reply::Unknown(format!("there is no transition {id}")),
             },
-            Query::WhatIf(hypothesis) => match self.rehearse(&self.cluster, hypothesis) {
-                Some(rehearsal) => Reply::found(&self.prospects(hypothesis, rehearsal)),
-                None => Reply::NoLeader,
-            },
             // Answered by whoever is asked, from its disk.
             Query::Audit(_) => Reply::Unknown(String::from("audit records are no state")),
-            Query::Readiness { of } => {
-                self.readiness(of.as_deref()).map_or(Reply::NoLeader, Question::answer)
-            }
             Query::Calendar => Reply::found(&self.calendar()),
             Query::Drills => Reply::found(&self.drills()),
             Query::Drill(id) => self.drill_told(*id),
@@ -80,38 +79,12 @@ impl Replica {
         rehearsal.refused.is_empty().then(|| plan::hash(&self.cluster, request, &rehearsal))
     }
 
-    fn prospects(&self, hypothesis: &Hypothesis, rehearsal: Rehearsal) -> WhatIf {
-        let plan = match hypothesis {
-            Hypothesis::Ask(request) if rehearsal.refused.is_empty() => {
-                Some(plan::hash(&self.cluster, request, &rehearsal))
-            }
-            Hypothesis::Ask(_)
-            | Hypothesis::LoseSite(_)
-            | Hypothesis::Cut(..)
-            | Hypothesis::Freeze(_) => None,
-        };
-        WhatIf { revision: self.cluster.revision, rehearsal, plan }
-    }
-
     fn history(&self, service: Option<&ServiceId>, limit: usize) -> History {
         let matching = self.cluster.history.iter().rev();
         let matching = matching.filter(|e| service.is_none() || e.service.as_ref() == service);
         let mut entries: Vec<_> = matching.take(limit.min(HISTORY_LIMIT)).cloned().collect();
         entries.reverse();
         History { entries }
-    }
-
-    fn explain(&self, id: &ServiceId) -> Option<Explain> {
-        self.cluster.services.get(id)?;
-        let judged = self.lead.as_ref().and_then(|lead| lead.verdicts.get(id));
-        let verdict = judged.map(|(_, verdict)| verdict);
-        Some(Explain {
-            service: id.clone(),
-            proposes: verdict.and_then(|v| v.change.as_ref()).map(|(_, cause)| cause.clone()),
-            findings: verdict.map(|verdict| verdict.findings.clone()).unwrap_or_default(),
-            could_lose: self.could_lose(id),
-            revision: self.cluster.revision,
-        })
     }
 
     pub(super) fn status(&self) -> Status {
@@ -133,6 +106,29 @@ impl Replica {
             drill: self.drill_status(),
             missed_drills: self.missed_drills(),
         }
+    }
+
+    /// What the page and `baton watch` are made of.
+    pub fn known(&self) -> Known {
+        let newest = |all: usize, most: usize| all.saturating_sub(most);
+        let Cluster { transitions, history, drills, .. } = &self.cluster;
+        let mut transitions: Vec<_> =
+            transitions.values().skip(newest(transitions.len(), NEWEST)).cloned().collect();
+        for record in &mut transitions {
+            clip(&mut record.cause);
+            record.steps.iter_mut().for_each(|step| clip(&mut step.note));
+        }
+        let from = newest(history.len(), NEWEST_ENTRIES);
+        let mut history: Vec<_> = history.iter().skip(from).cloned().collect();
+        history.iter_mut().for_each(|entry| clip(&mut entry.text));
+        let mut drills: Vec<_> =
+            drills.values().skip(newest(drills.len(), NEWEST)).cloned().collect();
+        drills.iter_mut().for_each(|drill| clip(&mut drill.reason));
+        let mut status = self.status();
+        for hold in status.services.iter_mut().filter_map(|service| service.hold.as_mut()) {
+            clip(&mut hold.reason);
+        }
+        Known { status, transitions, history, drills }
     }
 
     pub(super) fn own_name(&self) -> VoterRef {
@@ -272,39 +268,19 @@ impl Replica {
         status.collect()
     }
 
-    /// The seam to the law: what the loss of each site, now, would mean for one service. Only a
-    /// leader has the evidence.
-    fn could_lose(&self, id: &ServiceId) -> Vec<SiteLoss> {
-        let alone = bare(&self.cluster, Some(id));
-        let sites = self.cluster.topology.sites.keys();
-        let losses = sites.filter_map(|site| {
-            let told = self.rehearse(&alone, &Hypothesis::LoseSite(site.clone()))?;
-            let ending = told.endings.get(id)?;
-            let before = self.cluster.services.get(id).and_then(|s| s.primary.as_ref());
-            let outcome = match (ending.writes, ending.primary.as_ref() == before) {
-                (true, true) => "goes on",
-                (true, false) => "fails over",
-                (false, _) => "waits",
-            };
-            let majority = told.lines.iter().filter(|line| line.service.is_none());
-            let majority = majority.filter(|line| line.waits.is_some());
-            let findings = ending.findings.iter().map(|finding| finding.text.clone());
-            Some(SiteLoss {
-                site: site.clone(),
-                survivable: ending.writes,
-                outcome: outcome.into(),
-                interrupted_ms: ending.interrupted_ms,
-                reasons: majority.map(|line| line.text.clone()).chain(findings).collect(),
-            })
-        });
-        losses.collect()
-    }
-
     /// What would follow, if: nothing where this voter does not lead.
     pub(super) fn rehearse(&self, cluster: &Cluster, hypothesis: &Hypothesis) -> Option<Rehearsal> {
         let lead = self.lead.as_ref()?;
         let voters = self.seats();
         Some(rehearse(cluster, &lead.view, &voters, hypothesis, self.clocks.now))
+    }
+}
+
+/// People may give a reason as long as they like.
+fn clip(text: &mut String) {
+    if let Some((at, _)) = text.char_indices().nth(CLIP) {
+        text.truncate(at);
+        text.push('…');
     }
 }
 

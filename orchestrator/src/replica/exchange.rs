@@ -93,6 +93,8 @@ pub enum Input {
 pub enum Query {
     /// Everything on one screen.
     Status,
+    /// The same, with what happened lately.
+    Overview,
     /// Why a service is, or is not, failing over.
     Explain(ServiceId),
     /// The newest entries of the log in words.

@@ -105,7 +105,7 @@ impl Replica {
     /// What an answer about a site, a service or everything is made of; nothing where this voter
     /// does not lead: nobody else has the evidence.
     pub fn readiness(&self, of: Option<&str>) -> Option<Question> {
-        self.is_leader().then(|| self.cluster.clone()).and_then(|all| self.readiness_of(all, of))
+        self.is_leader().then(|| self.without_history()).and_then(|all| self.readiness_of(all, of))
     }
 
     /// The same about a copy of the state that lacks what readiness does not rest on.

@@ -111,7 +111,7 @@ impl Replica {
     }
 
     /// A copy of all that readiness rests on: of what was long ago it needs what machines took.
-    fn without_history(&self) -> Cluster {
+    pub(super) fn without_history(&self) -> Cluster {
         let known = &self.cluster;
         Cluster { transitions: known.transitions.clone(), ..bare(known, None) }
     }

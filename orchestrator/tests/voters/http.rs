@@ -35,6 +35,8 @@ pub(crate) struct Group {
     pub(crate) monitoring: Vec<SocketAddr>,
     /// More lines of every configuration file.
     more: String,
+    /// Where each shows the page.
+    pub(crate) page: Vec<SocketAddr>,
     processes: Vec<Option<Child>>,
 }
 
@@ -67,9 +69,9 @@ impl Group {
         let folder = tempfile::tempdir().expect("a folder");
         let authority = Authority::create("test").expect("an authority");
         let free = |n| free_port(IpAddr::from([127, 0, n, 1]));
-        let (addresses, monitoring) = ((1..=3).map(free).collect(), (1..=3).map(free).collect());
+        let [addresses, monitoring, page] = [(); 3].map(|()| (1..=3).map(free).collect());
         let (more, processes) = (more.to_owned(), Vec::new());
-        let mut group = Self { folder, authority, addresses, monitoring, more, processes };
+        let mut group = Self { folder, authority, addresses, monitoring, page, more, processes };
         for n in 0..3 {
             group.configure(n);
             let process = group.spawn(n, limit.filter(|_| n == 0));
@@ -120,8 +122,9 @@ impl Group {
             "cluster = \"test\"\nname = \"v{id}\"\nid = {id}\nsite = \"s{id}\"\n\
              listen = \"{}\"\ndata = \"data\"\n\
              [tls]\nca = \"ca.crt\"\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n\
-             [raft]\nelection_timeout = \"1s\"\n[monitoring]\nlisten = \"{}\"\n{voters}{}",
-            self.addresses[n], self.monitoring[n], self.more
+             [raft]\nelection_timeout = \"1s\"\n[monitoring]\nlisten = \"{}\"\n\
+             [page]\nlisten = \"{}\"\n{voters}{}",
+            self.addresses[n], self.monitoring[n], self.page[n], self.more
         );
         std::fs::write(home.join("orchestrator.toml"), text).expect("it can be written");
     }

@@ -1,6 +1,7 @@
 //! Voters in a small simulated world, on disks that fail, and behind real TLS.
 
 mod alerts;
+mod answers;
 mod audit;
 mod disk;
 mod drills;
@@ -12,5 +13,6 @@ mod leases;
 mod membership;
 mod monitoring;
 mod on_record;
+mod page;
 mod readiness;
 mod world;

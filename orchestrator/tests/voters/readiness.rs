@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::http::{Group, code, declare, get};
 use crate::world::{absent, instance};
 
-fn baton(group: &Group, words: &[&str]) -> Output {
+pub(crate) fn baton(group: &Group, words: &[&str]) -> Output {
     let folder = group.folder.path().join("operator-alice");
     let addresses: Vec<String> = group.addresses.iter().map(|at| format!("\"{at}\"")).collect();
     let text = format!(

@@ -129,6 +129,12 @@ impl Cluster {
         if !output.status.success() {
             bail!("`baton init` refused:\n{}", complaint(&output));
         }
+        for site in self.layout.shape.sites {
+            let (_, config) = self.layout.daemon(site.name, Kind::Voter);
+            let text = std::fs::read_to_string(&config)?;
+            let page = self.layout.page(site.name);
+            std::fs::write(&config, format!("{text}\n[page]\nlisten = \"{page}\"\n"))?;
+        }
         for site in self.layout.shape.holders() {
             // A killed postmaster's memory lies in its own directory then, and goes with it.
             let (_, config) = self.layout.daemon(site.name, Kind::Agent);

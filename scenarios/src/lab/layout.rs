@@ -206,6 +206,11 @@ impl Layout {
         SocketAddr::from((self.address(site, Spot::Names), self.ports.names))
     }
 
+    /// Where a site's voter shows the page.
+    pub fn page(&self, site: &str) -> SocketAddr {
+        SocketAddr::from((self.address(site, Spot::Voter), self.ports.page))
+    }
+
     /// The agent's own folder at a site: sockets, settings, logs.
     pub fn run(&self, site: &str) -> PathBuf {
         self.daemon(site, Kind::Agent).0.join("run")

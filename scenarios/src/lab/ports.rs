@@ -23,6 +23,8 @@ pub struct Ports {
     pub postgres: u16,
     /// The name server's, UDP and TCP.
     pub names: u16,
+    /// Where a voter shows the page.
+    pub page: u16,
     /// Holds the block; `None` where the addresses are ours alone.
     _held: Option<TcpListener>,
 }
@@ -30,7 +32,7 @@ pub struct Ports {
 impl Ports {
     /// The usual ports, for addresses that exist for this run only.
     pub const fn usual() -> Self {
-        Self { voter: 7400, agent: 7500, postgres: 5432, names: 5300, _held: None }
+        Self { voter: 7400, agent: 7500, postgres: 5432, names: 5300, page: 7490, _held: None }
     }
 
     /// A block that is free on every one of `addresses`.
@@ -53,6 +55,7 @@ impl Ports {
                     agent: base + 2,
                     postgres: base + 3,
                     names: base + 4,
+                    page: base + 5,
                     _held: Some(held),
                 });
             }

@@ -173,6 +173,8 @@ fn instructions(cluster: &Cluster, link: &Path, screen: Screen) -> Vec<String> {
         String::new(),
         screen.paint(Tone::Strong, "The cluster is up."),
         format!("  look        {baton} status"),
+        format!("  watch       {baton} watch"),
+        format!("  the page    http://{}/", cluster.layout.page(SITES[0].name)),
         format!("  why         {baton} explain {SERVICE}"),
         format!("  move it     {baton} switchover {SERVICE} --reason 'a first try'"),
         format!("  ask DNS     dig @{} -p {} {name}", server.ip(), server.port()),

@@ -1,4 +1,4 @@
-//! The vocabulary of the answers, in words.
+//! The vocabulary of the answers, in words: the same on the command line and on the page.
 
 use std::time::Duration;
 
@@ -7,9 +7,23 @@ use failover::fitness::Promise;
 use failover::readiness::Level;
 use failover::report::{Down, NameServerAnswer, Server, Severity};
 use failover::{Finding, Role};
-use orchestrator::answers::VoterState;
+use serde::{Deserialize, Serialize};
 
-use crate::screen::{Mood, span};
+use crate::answers::VoterState;
+
+/// How good something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mood {
+    /// Nothing to say.
+    Plain,
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Odd,
+    /// Wrong, or not known.
+    Bad,
+}
 
 /// A finding in one line.
 pub fn finding(finding: &Finding) -> String {
@@ -139,5 +153,32 @@ pub const fn level(level: Level) -> Mood {
         Level::Good => Mood::Good,
         Level::Warning | Level::Unknown => Mood::Odd,
         Level::Blocks => Mood::Bad,
+    }
+}
+
+/// A length of time as people say it.
+pub fn span(length: Duration) -> String {
+    let ms = length.as_millis();
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+        3_600_000..86_400_000 => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
+        _ => format!("{} d {} h", ms / 86_400_000, ms % 86_400_000 / 3_600_000),
+    }
+}
+
+/// An age: `0.4 s`, or `unknown` when there is none.
+pub fn age(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "unknown".to_owned(), |ms| span(Duration::from_millis(ms)))
+}
+
+/// A number of bytes as people say it.
+pub fn bytes(count: u64) -> String {
+    match count {
+        0..1_024 => format!("{count} B"),
+        1_024..1_048_576 => format!("{} kB", count / 1_024),
+        1_048_576..1_073_741_824 => format!("{} MB", count / 1_048_576),
+        _ => format!("{} GB", count / 1_073_741_824),
     }
 }

@@ -1,0 +1,353 @@
+//! Who looks at the page is told what is new: of the replicated state at once, of what is measured
+//! once a second. While nobody looks, nothing is done.
+//!
+//! Everything a reader can take is bounded: how many there are, with and without a certificate
+//! apart, and how long one may leave what it is sent unread. Documents are not queued: who is slow
+//! is told the newest.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use failover::Moment;
+use failover::ids::Revision;
+use http_body_util::channel::{Channel, Sender};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use wire::clock;
+
+use crate::answers::Known;
+use crate::overview::{Addresses, Overview};
+use crate::replica::{Query, Reply};
+use crate::routes::{Question, Routes};
+
+/// How often what is measured is told.
+const MEASURED: Duration = Duration::from_secs(1);
+/// Changes closer to each other are told together.
+const SPACING: Duration = Duration::from_millis(50);
+/// Readers of each kind at the same time.
+const PLACES: usize = 32;
+/// How long a reader may leave unread what it is sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A reader is told that we are still there, when there is nothing else to tell.
+const STILL_THERE: Duration = Duration::from_secs(5);
+/// How long it is told on after the last reader.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long a turn waits for the leader's word before it tells what was known before.
+const FIRST_WORD: Duration = Duration::from_millis(200);
+/// Whoever asks for what comes after it wants whatever there is.
+const FIRST: Revision = Revision(0);
+
+/// Who looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Operators, with a certificate.
+    Operators,
+    /// Whoever reaches the page's port.
+    Anyone,
+}
+
+/// A document as it is told.
+#[derive(Debug)]
+pub struct Told {
+    /// The revision that it rests on.
+    pub revision: Revision,
+    /// The JSON of each part by its key.
+    parts: BTreeMap<String, String>,
+}
+
+impl Told {
+    /// The parts that `before` had not, or not so, as one JSON object.
+    fn since(&self, before: Option<&Self>) -> String {
+        let old = |key: &String| before.and_then(|before| before.parts.get(key));
+        let new = self.parts.iter().filter(|(key, part)| old(key) != Some(part));
+        let new: Vec<String> = new.map(|(key, part)| format!("\"{key}\":{part}")).collect();
+        format!("{{{}}}", new.join(","))
+    }
+
+    /// The whole document.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        self.since(None)
+    }
+}
+
+type Newest = watch::Sender<Option<Arc<Told>>>;
+
+/// Everyone who looks.
+#[derive(Debug)]
+pub struct Feed {
+    operators: (Newest, Arc<Semaphore>),
+    anyone: (Newest, Arc<Semaphore>),
+    wanted: Notify,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        let of = || (Newest::default(), Arc::new(Semaphore::new(PLACES)));
+        Self { operators: of(), anyone: of(), wanted: Notify::new() }
+    }
+}
+
+/// A reader's place.
+#[derive(Debug)]
+pub struct Place {
+    newest: watch::Receiver<Option<Arc<Told>>>,
+    _held: OwnedSemaphorePermit,
+}
+
+impl Feed {
+    /// A place for one more reader; `None`: all are taken.
+    pub fn listen(&self, audience: Audience) -> Option<Place> {
+        let (newest, places) = self.of(audience);
+        let held = Arc::clone(places).try_acquire_owned().ok()?;
+        let place = Place { newest: newest.subscribe(), _held: held };
+        if place.newest.borrow().is_none() {
+            self.wanted.notify_one();
+        }
+        Some(place)
+    }
+
+    fn of(&self, audience: Audience) -> &(Newest, Arc<Semaphore>) {
+        match audience {
+            Audience::Operators => &self.operators,
+            Audience::Anyone => &self.anyone,
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.operators.0.receiver_count() + self.anyone.0.receiver_count() > 0
+    }
+
+    fn tell(&self, overview: &Overview) {
+        let revision = overview.known.status.revision;
+        let write = |overview: &Overview, addresses| match overview.parts(addresses) {
+            Ok(parts) => Some(Arc::new(Told { revision, parts })),
+            Err(error) => {
+                tracing::warn!("the page cannot be written: {error}");
+                None
+            }
+        };
+        // What nobody was there to be told would be old when the next reader comes.
+        let (operators, anyone) = (&self.operators.0, &self.anyone.0);
+        let looks = |newest: &Newest| newest.receiver_count() > 0;
+        let told = looks(operators).then(|| write(overview, Addresses::Told)).flatten();
+        operators.send_replace(told);
+        let told = looks(anyone).then(|| write(&overview.for_anyone(), Addresses::Hidden));
+        anyone.send_replace(told.flatten());
+    }
+
+    fn forget(&self) {
+        self.operators.0.send_replace(None);
+        self.anyone.0.send_replace(None);
+    }
+}
+
+impl Place {
+    /// The first document of a revision above `after`, or the newest there is when the time is up;
+    /// `None`: there was none.
+    pub async fn newest(mut self, after: Revision, within: Duration) -> Option<Arc<Told>> {
+        let is_new = |told: &Option<Arc<Told>>| {
+            told.as_ref().is_some_and(|told| told.revision > after || after == FIRST)
+        };
+        let waited = timeout(within, self.newest.wait_for(is_new)).await;
+        let found = waited.ok().and_then(Result::ok).and_then(|told| told.clone());
+        found.or_else(|| self.newest.borrow().clone())
+    }
+
+    /// What is new, from now on, as server-sent events.
+    #[must_use]
+    pub fn events(self) -> Body {
+        let (sender, body) = Channel::<Bytes, Infallible>::new(1);
+        tokio::spawn(self.stream(sender));
+        Body::new(body)
+    }
+
+    async fn stream(mut self, mut sender: Sender<Bytes, Infallible>) {
+        let mut last: Option<Arc<Told>> = None;
+        loop {
+            let now = self.newest.borrow_and_update().clone();
+            let event = match now {
+                Some(told) => {
+                    let parts = told.since(last.as_deref());
+                    let event = format!("id: {}\ndata: {parts}\n\n", told.revision);
+                    last = Some(told);
+                    event
+                }
+                None => ": nothing is known yet\n\n".to_owned(),
+            };
+            if !send(&mut sender, event).await {
+                return;
+            }
+            loop {
+                match timeout(STILL_THERE, self.newest.changed()).await {
+                    Ok(Ok(())) => break,
+                    Ok(Err(_)) => return,
+                    Err(_) => {
+                        if !send(&mut sender, ": still there\n\n".to_owned()).await {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `false`: the reader is gone, or does not read.
+async fn send(sender: &mut Sender<Bytes, Infallible>, text: String) -> bool {
+    matches!(timeout(PATIENCE, sender.send_data(text.into())).await, Ok(Ok(())))
+}
+
+/// Tells everyone, for as long as the process lives.
+pub async fn run(routes: Arc<Routes>) {
+    loop {
+        if !routes.feed.is_wanted() {
+            routes.feed.wanted.notified().await;
+        }
+        let mut teller = Teller { routes: routes.clone(), heard: None, asking: None, news: false };
+        let mut seen = Instant::now();
+        // Readers that come and go at once find what is known to whoever does not forget.
+        while seen.elapsed() < LINGER {
+            teller.turn().await;
+            if routes.feed.is_wanted() {
+                seen = Instant::now();
+            }
+        }
+        routes.feed.forget();
+    }
+}
+
+/// What a voter that does not lead keeps of the leader's word.
+struct Teller {
+    routes: Arc<Routes>,
+    heard: Option<(Moment, Known)>,
+    asking: Option<JoinHandle<Option<Known>>>,
+    /// Something was committed that is not told yet.
+    news: bool,
+}
+
+impl Teller {
+    /// Tells what is known now, at once and again when the leader has answered; then waits for
+    /// news.
+    async fn turn(&mut self) {
+        let mut changes = self.routes.projection.clone();
+        let mut standing = self.routes.standing.clone();
+        changes.mark_unchanged();
+        let leads = standing.borrow_and_update().leads;
+        let began = Instant::now();
+        if leads {
+            self.heard = None;
+        } else if self.asking.is_none() {
+            let routes = self.routes.clone();
+            self.asking = Some(tokio::spawn(async move { ask_leader(&routes).await }));
+        }
+        // What is committed is told at once; what is measured can wait for who measures.
+        if !std::mem::take(&mut self.news)
+            && self.asking.is_some()
+            && let Ok(heard) = timeout(FIRST_WORD, answered(&mut self.asking)).await
+        {
+            self.asking = None;
+            self.heard = heard.map(|known| (clock::now(), known)).or(self.heard.take());
+        }
+        self.tell().await;
+        let mut due = began + MEASURED;
+        loop {
+            tokio::select! {
+                heard = answered(&mut self.asking) => {
+                    self.asking = None;
+                    if let Some(known) = heard {
+                        self.heard = Some((clock::now(), known));
+                        self.tell().await;
+                    }
+                }
+                changed = changes.changed() => {
+                    if changed.is_ok() {
+                        self.news = true;
+                        due = due.min(began + SPACING);
+                    }
+                }
+                _ = standing.changed() => due = due.min(began + SPACING),
+                // Somebody new is told at once.
+                () = self.routes.feed.wanted.notified() => due = due.min(began + SPACING),
+                () = sleep_until(due) => return,
+            }
+        }
+    }
+
+    async fn tell(&self) {
+        // A voter whose disk hangs knows nothing new: readers see how old what they have is.
+        let Some(own) = self.routes.know().await else { return };
+        let now = clock::now();
+        let told = self.heard.as_ref().map(|(at, known)| {
+            let age = u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX);
+            (known.clone(), age)
+        });
+        let routes = self.routes.clone();
+        // Writing it down takes longer than the loop should wait.
+        let telling = tokio::task::spawn_blocking(move || {
+            let told = told.as_ref().map(|(known, age)| (known, *age));
+            routes.feed.tell(&Overview::of(*own, told));
+        });
+        if let Err(error) = telling.await {
+            tracing::warn!("the page was not told: {error}");
+        }
+    }
+}
+
+async fn answered(asking: &mut Option<JoinHandle<Option<Known>>>) -> Option<Known> {
+    match asking {
+        Some(asking) => asking.await.ok().flatten(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn ask_leader(routes: &Routes) -> Option<Known> {
+    match routes.ask(Question::Query(Query::Overview)).await {
+        Reply::Found(value) => serde_json::from_value(value).ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(n: u64) -> Option<Arc<Told>> {
+        let parts = [("n".to_owned(), n.to_string()), ("same".to_owned(), "[]".to_owned())];
+        Some(Arc::new(Told { revision: Revision(n), parts: parts.into() }))
+    }
+
+    #[test]
+    fn only_what_differs_is_told_again() {
+        let (one, two) = (told(1).expect("it is told"), told(2).expect("it is told"));
+        assert_eq!(one.whole(), "{\"n\":1,\"same\":[]}");
+        assert_eq!(two.since(Some(&one)), "{\"n\":2}");
+    }
+
+    /// I-27: a place is not held for ever by somebody who reads nothing.
+    #[tokio::test]
+    async fn i27_who_does_not_read_loses_his_place() {
+        let feed = Feed::default();
+        let place = feed.listen(Audience::Anyone).expect("there is one");
+        let _never_read = place.events();
+        assert_eq!(feed.anyone.1.available_permits(), PLACES - 1);
+        let freed = async {
+            for n in 1.. {
+                feed.anyone.0.send_replace(told(n));
+                if feed.anyone.1.available_permits() == PLACES {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(PATIENCE * 6, freed).await.expect("the place is given back");
+        let places: Vec<_> = (0..PLACES).map(|_| feed.listen(Audience::Anyone)).collect();
+        assert!(places.iter().all(Option::is_some) && feed.listen(Audience::Anyone).is_none());
+        assert!(feed.listen(Audience::Operators).is_some(), "operators have their own");
+    }
+}

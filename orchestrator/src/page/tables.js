@@ -1,0 +1,122 @@
+// Services, who reaches whom, voters and name servers, as tables.
+import { el } from "./dom.js";
+import { PLANES, way } from "./picture.js";
+import { age, bytes, isOld, list, mark, sign } from "./words.js";
+
+// A table that a phone shows as cards: every cell says under which heading it stands.
+export function table(caption, headings, rows, attributes = {}) {
+  return el("div", { class: "scroll" }, el("table", attributes,
+    el("caption", {}, caption),
+    el("thead", {}, el("tr", {}, headings.map((heading) => el("th", { scope: "col" }, heading)))),
+    el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, n) => n === 0
+      ? el("th", { scope: "row", "data-label": headings[n] }, cell)
+      : el("td", { "data-label": headings[n] }, cell))))),
+  ));
+}
+
+export function services(document, grown) {
+  const all = document.status.services;
+  if (all.length === 0) return [el("p", { class: "note" }, "No service is declared: baton apply.")];
+  return all.map((service) => one(document, grown, service));
+}
+
+function one(document, grown, service) {
+  const old = grown > document.limits.heard_ms;
+  const said = document.said.services[service.service];
+  const words = old ? { mood: "unknown", is: `unknown (was: ${said.is})`, wanted: "unknown" } : said;
+  const rule = service.rule;
+  const fact = (name, ...value) => el("div", {}, el("dt", {}, name), el("dd", {}, ...value));
+  const promised = words.wanted ?? "unknown";
+  const zero = promised === "yes" ? "good" : promised.startsWith("NO") ? "bad" : "unknown";
+  return el("article", { class: "card", "data-key": service.service },
+    el("h3", {}, service.service, " ", mark(words.mood, words.is)),
+    el("dl", { class: "facts" },
+      fact("Primary", service.primary ?? "none"),
+      fact("Epoch", service.epoch),
+      fact("Rule", `${rule.required} of ${list(rule.instances)}`, el("span", { class: "faint" }, ` · generation ${rule.generation}`)),
+      fact("Zero loss", mark(zero, promised)),
+      fact("Loss of its site", old ? mark("unknown", "unknown") : service.is_site_safe ? mark("good", "survived") : mark("bad", "NOT safe")),
+      fact("In DNS", service.published ? `${service.writable} → ${service.published.instance}` : "nowhere yet"),
+      fact("Lease given", age(service.lease_age_ms, grown, document.limits.heard_ms), " ago"),
+      service.hold ? fact("Hold", mark("odd", `by ${service.hold.by}: ${service.hold.reason}`)) : null,
+    ),
+    table(`Instances of ${service.service}`,
+      ["Instance", "Site", "Is", "Is to be", "Lag", "Streams", "In the rule", "Clients", "Position", "Told"],
+      service.instances.map((instance) => row(document, grown, service, instance)), { class: "instances" }),
+  );
+}
+
+function row(document, grown, service, instance) {
+  const words = document.said.instances[instance.instance];
+  const old = isOld(instance.age_ms, grown, document.limits.heard_ms);
+  const grey = (text) => el("span", { class: "old" }, text);
+  const yes = (known) => old ? grey("unknown") : known === null ? "–" : known ? "yes" : "no";
+  const primary = instance.instance === service.primary;
+  const lag = old ? grey("unknown")
+    : instance.lag_bytes !== null && !primary ? bytes(instance.lag_bytes)
+    : primary ? "–" : grey("unknown");
+  const position = instance.position ? `${instance.position.timeline}/${instance.position.lsn}` : "unknown";
+  return [
+    primary ? el("strong", {}, instance.instance) : instance.instance,
+    instance.site,
+    old ? mark("unknown", instance.reported ? `unknown (was ${words.is})` : "unknown") : mark(words.mood, words.is),
+    words.wanted,
+    lag,
+    yes(instance.streaming),
+    instance.in_rule ? "counts" : "–",
+    yes(instance.admits),
+    old ? grey(position) : position,
+    age(instance.age_ms, grown, document.limits.heard_ms),
+  ];
+}
+
+export function matrix(document, grown) {
+  const sites = Object.keys(document.status.sites);
+  if (sites.length === 0) return [];
+  return PLANES.map(([plane, , name]) => el("div", { class: "scroll" }, el("table", { class: "matrix" },
+    el("caption", {}, name),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "from \\ to"),
+      sites.map((site) => el("th", { scope: "col" }, site)))),
+    el("tbody", {}, sites.map((from) => el("tr", {}, el("th", { scope: "row" }, from),
+      sites.map((to) => cell(way(document, grown, plane, from, to), grown))))),
+  )));
+}
+
+const SEEN = { good: "reached", unknown: "not known", bad: "NOT reached" };
+
+function cell(found, grown) {
+  if (!found) return el("td", { class: "none" }, el("span", { class: "unseen" }, "nobody looks"), el("span", { "aria-hidden": "true" }, "·"));
+  const at = found.age_ms === null ? "" : ` ${short(found.age_ms + grown)}`;
+  return el("td", { class: found.mood, title: found.why.join("; ") },
+    el("span", { "aria-hidden": "true" }, sign(found.mood)),
+    el("span", { class: "unseen" }, SEEN[found.mood]),
+    el("span", { class: "age" }, at));
+}
+
+function short(ms) {
+  return ms < 10_000 ? `${(ms / 1000).toFixed(1)} s` : ms < 600_000 ? `${Math.round(ms / 1000)} s` : `${Math.round(ms / 60_000)} min`;
+}
+
+export function voters(document, grown) {
+  const status = document.status;
+  return table("Voters", ["Voter", "Site", "State", "Behind", "Heard"], status.voters.map((voter) => {
+    const said = document.said.voters[voter.id];
+    const words = (voter.age_ms ?? 0) + grown > document.limits.heard_ms ? { mood: "unknown", is: `unknown (was ${said.is})` } : said;
+    const itself = voter.state === "leader" && voter.age_ms === null;
+    return [voter.name, voter.site ?? "–", mark(words.mood, words.is),
+      voter.lag_entries === null ? "–" : `${voter.lag_entries} entries`,
+      itself ? (grown > document.limits.heard_ms ? age(0, grown, document.limits.heard_ms) : "itself") : age(voter.age_ms, grown, document.limits.heard_ms)];
+  }));
+}
+
+export function nameServers(document, grown) {
+  const status = document.status;
+  return table("Name servers", ["Server", "Site", "State", "Answered", "Follows", "Told"], status.name_servers.map((server) => {
+    const words = document.said.name_servers[server.server];
+    const old = isOld(server.asked_age_ms, grown, document.limits.heard_ms);
+    return [server.server, server.site, old ? mark("unknown", "not known") : mark(words.mood, words.is),
+      age(server.asked_age_ms, grown, document.limits.heard_ms),
+      server.follows === null ? "unknown" : `version ${server.follows}`,
+      age(server.follows_age_ms, grown, document.limits.follows_ms)];
+  }));
+}
