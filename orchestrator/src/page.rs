@@ -89,12 +89,9 @@ async fn events_for_anyone(State(routes): State<Arc<Routes>>) -> Response {
 pub async fn overview(routes: &Routes, audience: Audience, After { after }: After) -> Response {
     let Some(place) = routes.feed.listen(audience) else { return full() };
     let (after, within) = after.map_or((0, FIRST), |after| (after, WAIT));
-    match place.newest(Revision(after), within).await {
-        Some(told) => ([(header::CONTENT_TYPE, "application/json")], told.whole()).into_response(),
-        None => {
-            let text = "this voter does not act, or its disk does not answer: see its log\n";
-            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-        }
+    if let Some(told) = place.newest(Revision(after), within).await { ([(header::CONTENT_TYPE, "application/json")], told.whole()).into_response() } else {
+        let text = "this voter does not act, or its disk does not answer: see its log\n";
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     }
 }
 

@@ -71,7 +71,7 @@ impl Group {
         let free = |n| free_port(IpAddr::from([127, 0, n, 1]));
         let [addresses, monitoring, page] = [(); 3].map(|()| (1..=3).map(free).collect());
         let (more, processes) = (more.to_owned(), Vec::new());
-        let mut group = Self { folder, authority, addresses, monitoring, page, more, processes };
+        let mut group = Self { folder, authority, addresses, monitoring, more, page, processes };
         for n in 0..3 {
             group.configure(n);
             let process = group.spawn(n, limit.filter(|_| n == 0));
