@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use failover::Report;
+use failover::people::Role;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -33,7 +34,13 @@ pub async fn serve(instance: Arc<Instance>, shutdown: watch::Receiver<bool>) -> 
 }
 
 /// Who may ask.
-const LISTENERS: &[Kind] = &[Kind::Voter, Kind::Operator];
+const LISTENERS: &[Kind] = &[
+    Kind::Voter,
+    Kind::Operator(Role::Viewer),
+    Kind::Operator(Role::Operator),
+    Kind::Operator(Role::Approver),
+    Kind::Operator(Role::Admin),
+];
 
 async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'static str, Response> {
     let unready = |reason| (StatusCode::SERVICE_UNAVAILABLE, Json(Problem::new(reason)));

@@ -1,7 +1,9 @@
 //! The replicated state: what every voter agrees on.
 
+use crate::approval::Pending;
 use crate::calendar::Occasion;
 use crate::drill::Drill;
+use crate::event::Authority;
 use crate::ids::{
     DrillId, Epoch, Generation, Incarnation, InstanceId, Lsn, Revision, ScheduleId, ServiceId,
     SiteId, SystemIdentifier, TransitionId, VoterId,
@@ -38,6 +40,9 @@ pub struct Cluster {
     /// What became of the newest occasion of each entry of the calendar of drills.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub calendar: BTreeMap<ScheduleId, Occasion>,
+    /// What waits for a second person, or did lately, by the hash of its plan.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pending: BTreeMap<String, Pending>,
     /// The newest entries of the log in words, oldest first.
     pub history: VecDeque<Entry>,
 }
@@ -327,6 +332,9 @@ pub struct Record {
     /// The hash of the plan that it carries out, where a person asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
+    /// By what right, where a person asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Authority>,
     /// The drill that it was a part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<DrillId>,

@@ -5,7 +5,9 @@ use crate::drill::{DrillChange, Stage};
 use crate::ids::{
     DrillId, Epoch, Generation, InstanceId, Lsn, ScheduleId, ServiceId, SystemIdentifier, VoterId,
 };
+use crate::people::Role;
 use crate::position::Position;
+use crate::request::Request;
 use crate::time::Timestamp;
 use crate::topology::Topology;
 use alloc::boxed::Box;
@@ -28,8 +30,34 @@ pub struct Event {
     /// plan before would have shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
+    /// By what right, where a person asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Authority>,
     /// What changes.
     pub change: Change,
+}
+
+/// By what right a person has something done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authority {
+    /// In which role it was asked for.
+    pub role: Role,
+    /// Who else said yes, where that was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<Approved>,
+}
+
+/// A second person's yes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approved {
+    /// Who.
+    pub by: String,
+    /// In which role.
+    pub role: Role,
+    /// Why.
+    pub reason: String,
 }
 
 /// When and by which voter an event was proposed.
@@ -66,6 +94,17 @@ pub enum Change {
     VoterRemoved {
         /// Its number.
         id: VoterId,
+    },
+    /// Something that needs two people is asked for by the first.
+    Asked {
+        /// The hash of its plan.
+        plan: String,
+        /// What is asked for.
+        request: Box<Request>,
+        /// What of it lowers durability or destroys.
+        lowers: Vec<String>,
+        /// Until when the second may say yes.
+        until: Timestamp,
     },
     /// Something that changes nothing and is on record all the same (I-34).
     Noted {

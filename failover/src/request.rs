@@ -31,6 +31,9 @@ pub enum Request {
         expected: u64,
         /// The new topology.
         topology: Box<Topology>,
+        /// Why, for the record.
+        #[serde(default)]
+        reason: String,
     },
     /// A planned change of primary.
     Switchover {
@@ -105,11 +108,24 @@ pub enum Request {
         id: VoterId,
         /// What it is.
         voter: Voter,
+        /// Why, for the record.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Say yes to what another person asked for.
+    Approve {
+        /// The hash of its plan.
+        plan: String,
+        /// Why, for the record.
+        reason: String,
     },
     /// Take a voter out of the group.
     RemoveVoter {
         /// Its number.
         id: VoterId,
+        /// Why, for the record.
+        #[serde(default)]
+        reason: String,
     },
 }
 
@@ -137,9 +153,13 @@ pub fn rule_on(
     now: Moment,
 ) -> Ruling {
     match request {
-        Request::Apply { expected, topology } => rule_on_topology(cluster, *expected, topology),
-        Request::AddVoter { id, voter } => add_voter(cluster, *id, voter),
-        Request::RemoveVoter { id } => remove_voter(cluster, *id),
+        Request::Apply { expected, topology, reason } => {
+            rule_on_topology(cluster, *expected, (topology, reason))
+        }
+        Request::AddVoter { id, voter, reason } => add_voter(cluster, *id, (voter, reason)),
+        Request::RemoveVoter { id, reason } => remove_voter(cluster, *id, reason),
+        // Whose request it is about is judged in its stead: `people`.
+        Request::Approve { .. } => refuse("approval", "nothing is approved without a person"),
         Request::Drill { kind, service, to, dwell, despite_hours, reason } => {
             let (kind, dwell, despite_hours) = (*kind, *dwell, *despite_hours);
             let to = to.as_ref();
@@ -297,7 +317,11 @@ pub(crate) fn switchover(
     if findings.is_empty() { Ok(target) } else { Err(findings) }
 }
 
-fn rule_on_topology(cluster: &Cluster, expected: u64, topology: &Topology) -> Ruling {
+fn rule_on_topology(
+    cluster: &Cluster,
+    expected: u64,
+    (topology, reason): (&Topology, &str),
+) -> Ruling {
     if expected != cluster.topology_version {
         return refuse(
             "topology-version",
@@ -339,10 +363,10 @@ fn rule_on_topology(cluster: &Cluster, expected: u64, topology: &Topology) -> Ru
         }
     }
     let change = Change::Topology { expected, topology: Box::new(topology.clone()) };
-    Ruling::Granted { change: Box::new(change), cause: String::new() }
+    Ruling::Granted { change: Box::new(change), cause: reason.to_string() }
 }
 
-fn add_voter(cluster: &Cluster, id: VoterId, voter: &Voter) -> Ruling {
+fn add_voter(cluster: &Cluster, id: VoterId, (voter, reason): (&Voter, &str)) -> Ruling {
     if id.0 == 0 || cluster.voters.contains_key(&id) {
         return refuse("voter", format!("voter number {id} is taken; use one never used before"));
     }
@@ -354,10 +378,10 @@ fn add_voter(cluster: &Cluster, id: VoterId, voter: &Voter) -> Ruling {
         return refuse("voter", format!("{} or its address is a voter already", voter.name));
     }
     let change = Change::VoterSet { id, voter: voter.clone() };
-    Ruling::Granted { change: Box::new(change), cause: String::from("added by an operator") }
+    Ruling::Granted { change: Box::new(change), cause: reason.to_string() }
 }
 
-fn remove_voter(cluster: &Cluster, id: VoterId) -> Ruling {
+fn remove_voter(cluster: &Cluster, id: VoterId, reason: &str) -> Ruling {
     if !cluster.voters.contains_key(&id) {
         return refuse("voter", format!("there is no voter {id}"));
     }
@@ -365,5 +389,5 @@ fn remove_voter(cluster: &Cluster, id: VoterId) -> Ruling {
         return refuse("voter", "the last voter cannot be removed");
     }
     let change = Change::VoterRemoved { id };
-    Ruling::Granted { change: Box::new(change), cause: String::from("removed by an operator") }
+    Ruling::Granted { change: Box::new(change), cause: reason.to_string() }
 }

@@ -1,5 +1,6 @@
 //! What this Raft leader has heard since it was elected. Forgotten at the next election.
 
+use crate::approval::Pending;
 use crate::cluster::{Cluster, Step};
 use crate::drill::Watched;
 use crate::ids::{Epoch, InstanceId, NameServerId, ServiceId, SiteId, TransitionId, VoterId};
@@ -43,6 +44,9 @@ pub struct View {
     pub drill: Option<Watched>,
     /// Why nothing that clients may notice is rehearsed now: what the calendar says.
     pub closed: Option<String>,
+    /// Since when this leader has seen each request wait for a second person, and when that was
+    /// made.
+    pub pending: BTreeMap<String, (Timestamp, Moment)>,
     /// What each voter last said of itself.
     pub voters: BTreeMap<VoterId, (Moment, VoterSelf)>,
 }
@@ -107,6 +111,7 @@ impl View {
             presented: BTreeMap::new(),
             drill: None,
             closed: None,
+            pending: BTreeMap::new(),
             voters: BTreeMap::new(),
         }
     }
@@ -220,6 +225,22 @@ impl View {
                 }
             }
         }
+        self.pending.retain(|plan, (asked, _)| {
+            cluster.pending.get(plan).is_some_and(|known| known.asked == *asked)
+        });
+        for (plan, known) in &cluster.pending {
+            self.pending.entry(plan.clone()).or_insert((known.asked, now));
+        }
+    }
+
+    /// Whether a request has waited for a second person for too long by this leader's own clock:
+    /// the wall clock may be wrong.
+    #[must_use]
+    pub fn has_waited(&self, plan: &str, pending: &Pending, now: Moment) -> bool {
+        let valid = pending.until.0.saturating_sub(pending.asked.0).max(0).unsigned_abs();
+        self.pending
+            .get(plan)
+            .is_some_and(|(_, since)| now.since(*since) >= Duration::from_millis(valid))
     }
 
     /// The report of an instance, if it came within `limit` and was not held up for longer.

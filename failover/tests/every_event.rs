@@ -92,7 +92,7 @@ fn at(timeline: u32, lsn: u64) -> Position {
 
 fn event(change: Change) -> Event {
     let (stamp, by, cause) = (Stamp::default(), "test".into(), "because".into());
-    Event { stamp, by, cause, plan: None, change }
+    Event { stamp, by, cause, plan: None, authority: None, change }
 }
 
 fn seen(cluster: &Cluster) -> Seen {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use failover::Request;
 use failover::event::Note;
 use failover::ids::{InstanceId, VoterId};
+use failover::people::Role;
 use failover::report::{Observation, Report};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TrySendError;
@@ -54,6 +55,9 @@ pub enum Question {
     Request {
         /// Who.
         by: String,
+        /// In which role. One that has none to say speaks for an admin.
+        #[serde(default, skip_serializing_if = "Role::is_admin")]
+        role: Role,
         /// What.
         request: Box<Request>,
     },

@@ -286,7 +286,8 @@ fn asked(request: &Asked) -> Option<Verb> {
         | Asked::Drill { .. }
         | Asked::AbortDrill { .. }
         | Asked::AddVoter { .. }
-        | Asked::RemoveVoter { .. } => return None,
+        | Asked::RemoveVoter { .. }
+        | Asked::Approve { .. } => return None,
     };
     let answer = verb::Answer::Any;
     Some(Verb::Ask(verb::Ask {

@@ -160,6 +160,7 @@ pub(crate) fn switched(to: &str) -> Record {
         by: "alice".into(),
         cause: String::new(),
         plan: None,
+        authority: None,
         drill: None,
         from: Some(id("a")),
         to: Some(id(to)),

@@ -24,25 +24,9 @@ pub fn asked(request: &Request) -> String {
             format!("drill {service}: {}", kind.name())
         }
         Request::AbortDrill { drill, .. } => format!("give drill {drill} up"),
-        Request::AddVoter { id, voter } => format!("add voter {id}, {}", voter.name),
-        Request::RemoveVoter { id } => format!("remove voter {id}"),
-    }
-}
-
-/// The service that a request is about.
-#[must_use]
-pub fn service_of(request: &Request) -> Option<&ServiceId> {
-    match request {
-        Request::Switchover { service, .. }
-        | Request::Failover { service, .. }
-        | Request::Hold { service, .. }
-        | Request::Resume { service, .. }
-        | Request::Drill { service, .. }
-        | Request::Forgo { service, .. } => Some(service),
-        Request::Apply { .. }
-        | Request::AbortDrill { .. }
-        | Request::AddVoter { .. }
-        | Request::RemoveVoter { .. } => None,
+        Request::AddVoter { id, voter, .. } => format!("add voter {id}, {}", voter.name),
+        Request::RemoveVoter { id, .. } => format!("remove voter {id}"),
+        Request::Approve { plan, .. } => format!("approve {plan}"),
     }
 }
 
@@ -64,6 +48,7 @@ pub fn kind(event: &Event) -> &'static str {
         Change::Topology { .. }
         | Change::VoterSet { .. }
         | Change::VoterRemoved { .. }
+        | Change::Asked { .. }
         | Change::Drill { .. }
         | Change::Occasion { .. }
         | Change::Service { .. } => {
@@ -89,6 +74,7 @@ pub fn about(event: &Event) -> Option<&ServiceId> {
         Change::Service { service, .. }
         | Change::Drill { change: DrillChange::Begun { service, .. }, .. } => Some(service),
         Change::Noted { note } => note.service.as_ref(),
+        Change::Asked { request, .. } => request.service(),
         Change::Topology { .. }
         | Change::VoterSet { .. }
         | Change::VoterRemoved { .. }
@@ -109,6 +95,9 @@ pub fn what(event: &Event) -> String {
         Change::Noted { note } if note.times > 1 => format!("{} ({} times)", note.text, note.times),
         Change::Noted { note } => note.text.clone(),
         Change::Service { change, .. } => of_service(change),
+        Change::Asked { plan, request, .. } => {
+            format!("a second person is to approve {plan}: {}", asked(request))
+        }
         Change::Occasion { entry, missed: None, .. } => {
             format!("calendar: {entry} is held from here on")
         }
@@ -117,7 +106,11 @@ pub fn what(event: &Event) -> String {
         }
         Change::Drill { drill, stage, change } => of_drill(*drill, *stage, change),
     };
-    if event.cause.is_empty() { text } else { format!("{text}: {}", event.cause) }
+    let text = if event.cause.is_empty() { text } else { format!("{text}: {}", event.cause) };
+    match event.authority.as_ref().and_then(|authority| authority.approved.as_ref()) {
+        Some(yes) => format!("{text}; approved by {} ({}): {}", yes.by, yes.role, yes.reason),
+        None => text,
+    }
 }
 
 fn of_drill(drill: DrillId, stage: Option<Stage>, change: &DrillChange) -> String {

@@ -4,6 +4,7 @@
 //! Every end has a documented exit status.
 
 mod apply;
+mod approve;
 mod audit;
 mod client;
 mod dns;
@@ -86,6 +87,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Hold(arguments) => hold::hold(&globals, arguments).await,
         Verb::Resume(arguments) => hold::resume(&globals, arguments).await,
         Verb::Forgo(arguments) => hold::forgo(&globals, arguments).await,
+        Verb::Approve(arguments) => approve::run(&globals, arguments).await,
         Verb::History(arguments) => history::run(&globals, &arguments).await,
         Verb::Report(arguments) => report::run(&globals, &arguments).await,
         Verb::Verify(arguments) => verify::run(&globals, &arguments),

@@ -10,6 +10,7 @@ use crate::what_if;
 
 pub async fn switchover(globals: &Globals, arguments: Switchover) -> Result<u8, Failure> {
     let Switchover { service, to, reason, dry_run, waiting } = arguments;
+    let reason = reason.given()?;
     let request = Request::Switchover { service, to, reason };
     if dry_run {
         what_if::dry_run(globals, request).await
@@ -20,6 +21,7 @@ pub async fn switchover(globals: &Globals, arguments: Switchover) -> Result<u8, 
 
 pub async fn failover(globals: &Globals, arguments: Failover) -> Result<u8, Failure> {
     let Failover { service, reason, dry_run, waiting } = arguments;
+    let reason = reason.given()?;
     let request = Request::Failover { service, reason };
     if dry_run {
         what_if::dry_run(globals, request).await

@@ -1,6 +1,10 @@
 //! The verbs and their arguments, as clap reads them.
 
+mod approve;
 mod audit;
+mod init;
+mod probe;
+mod reason;
 mod report;
 
 use std::net::SocketAddr;
@@ -12,7 +16,11 @@ use failover::ids::{InstanceId, Lsn, ServiceId, SiteId, VoterId};
 
 use crate::screen::Output;
 
+pub use approve::{Approve, Second};
 pub use audit::{Audit, AuditExport, AuditList, AuditVerb, AuditVerify};
+pub use init::Init;
+pub use probe::Probe;
+pub use reason::Reason;
 pub use report::{Format, Report, Verify};
 
 /// The exit statuses, as `baton help exit-codes` prints them.
@@ -57,6 +65,7 @@ Act:
   failover    Declare the primary lost and fail over now
   forgo       Give up commits in doubt, by their exact range, so that a lost primary can be replaced
   drill       Rehearse a disaster: list, plan, run, schedule, abort, report
+  approve     Say yes to what another person asked for, or list what waits for that
   hold        Pause automation of a service
   resume      Let automation go on, and acknowledge the last automatic failover
 
@@ -70,7 +79,7 @@ Options:
 const EXAMPLES: &str = "\
 Examples:
   baton init topology.toml --out cluster/
-  baton --config cluster/operator/baton.toml apply topology.toml
+  baton --config cluster/operator/baton.toml apply topology.toml --reason \"the first\"
   baton status
   baton switchover clinic --to roubaix-1 --reason \"kernel update in arezzo\"
   baton report 7 --journal probe.jsonl
@@ -151,6 +160,8 @@ pub enum Verb {
     Resume(Reasoned),
     /// Give up commits in doubt, by their exact range, so that a lost primary can be replaced
     Forgo(Forgo),
+    /// Say yes to what another person asked for, or list what waits for that
+    Approve(Approve),
     /// What happened, newest last
     History(History),
     /// One change of primary: phases, positions, who was rejected and why
@@ -200,34 +211,6 @@ pub struct Man {
     pub out: Option<PathBuf>,
 }
 
-/// `baton init`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  baton init topology.toml --out cluster/
-  scp -r cluster/arezzo/. root@arezzo:/var/lib/baton/
-
-The folder `ca` signs for the whole cluster: keep it off the machines.")]
-pub struct Init {
-    /// The topology file
-    pub topology: PathBuf,
-    /// Where to write: an empty or new folder
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Add what is new to a folder written earlier; keys and files that are there stay
-    #[arg(long, visible_alias = "add-voter")]
-    pub update: bool,
-    /// The name in the operator's certificate; it is in the history of all you do
-    #[arg(long, value_name = "NAME", env = "USER", default_value = "operator")]
-    pub operator: String,
-    /// Where a site's folder will lie on its machines (for the unit files)
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/baton")]
-    pub home: PathBuf,
-    /// Where the programs will lie on the machines (for the unit files)
-    #[arg(long, value_name = "DIR", default_value = "/usr/local/bin")]
-    pub programs: PathBuf,
-}
-
 /// `baton plan`
 #[derive(Debug, Args)]
 pub struct Plan {
@@ -238,6 +221,9 @@ pub struct Plan {
 /// `baton apply`
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Example:
+  baton apply topology.toml --reason \"a third site for clinic\"
+
 The difference is shown first. The cluster takes the new topology only if nobody changed it since
 (compare-and-set by version).")]
 pub struct Apply {
@@ -246,6 +232,10 @@ pub struct Apply {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub second: Second,
 }
 
 /// `baton status`
@@ -329,9 +319,8 @@ pub struct Switchover {
     /// The new primary [default: the best candidate]
     #[arg(long, value_name = "INSTANCE")]
     pub to: Option<InstanceId>,
-    /// Why, for the record
-    #[arg(long)]
-    pub reason: String,
+    #[command(flatten)]
+    pub reason: Reason,
     /// Only show what would happen, and the hash of that plan
     #[arg(long)]
     pub dry_run: bool,
@@ -347,9 +336,8 @@ was acknowledged is not lost even if you are wrong. To move a healthy primary us
 pub struct Failover {
     /// The service
     pub service: ServiceId,
-    /// Why, for the record
-    #[arg(long)]
-    pub reason: String,
+    #[command(flatten)]
+    pub reason: Reason,
     /// Only show what would happen, and the hash of that plan
     #[arg(long)]
     pub dry_run: bool,
@@ -362,9 +350,8 @@ pub struct Failover {
 pub struct Reasoned {
     /// The service
     pub service: ServiceId,
-    /// Why, for the record
-    #[arg(long, default_value = "")]
-    pub reason: String,
+    #[command(flatten)]
+    pub reason: Reason,
 }
 
 /// `baton forgo`
@@ -375,9 +362,10 @@ pub struct Forgo {
     /// What is given up, as `baton explain` names it: 0/3000A10..0/3000B28
     #[arg(long, value_parser = range)]
     pub range: (Lsn, Lsn),
-    /// Why, for the record
-    #[arg(long)]
-    pub reason: String,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub second: Second,
 }
 
 fn range(text: &str) -> Result<(Lsn, Lsn), String> {
@@ -423,12 +411,18 @@ pub enum VotersVerb {
         /// Where it listens
         #[arg(long, value_name = "IP:PORT")]
         address: SocketAddr,
+        #[command(flatten)]
+        reason: Reason,
     },
     /// Take one out of the group; its number is never used again
     Remove {
         /// Its number
         #[arg(value_parser = voter_id)]
         id: VoterId,
+        #[command(flatten)]
+        reason: Reason,
+        #[command(flatten)]
+        second: Second,
     },
 }
 
@@ -448,42 +442,4 @@ pub enum DnsVerb {
         #[arg(long, value_name = "IP:PORT")]
         name_server: Vec<SocketAddr>,
     },
-}
-
-/// `baton probe`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  baton probe clinic --every 10ms --journal probe.jsonl
-  baton probe clinic --reconcile probe.jsonl -o json
-
-Writes to the table baton_probe.writes of the database `postgres`, as the role `baton_probe`, with
-the certificate operator/probe.crt. Ctrl-C ends the run.")]
-pub struct Probe {
-    /// The service
-    pub service: ServiceId,
-    /// How often a row is written
-    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = duration)]
-    pub every: Duration,
-    /// How long [default: until Ctrl-C]
-    #[arg(long, value_name = "N")]
-    pub seconds: Option<u64>,
-    /// Where to note what was acknowledged
-    #[arg(long, value_name = "FILE", required_unless_present = "reconcile")]
-    pub journal: Option<PathBuf>,
-    /// Hold a journal against the table; exit status 1 when something acknowledged is missing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["journal", "seconds"])]
-    pub reconcile: Option<PathBuf>,
-    /// Ask these servers instead of those in the topology file
-    #[arg(long, value_name = "IP:PORT")]
-    pub name_server: Vec<SocketAddr>,
-    /// Connect here, past DNS
-    #[arg(long, value_name = "IP:PORT", conflicts_with = "name_server")]
-    pub address: Option<SocketAddr>,
-    /// The probe's certificate [default: probe.crt beside the configuration]
-    #[arg(long, value_name = "FILE")]
-    pub certificate: Option<PathBuf>,
-    /// Its key [default: probe.key beside the configuration]
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
 }

@@ -40,6 +40,16 @@ pub(super) fn operator(declared: &Declared) -> String {
     )
 }
 
+/// A person's folder goes where they are: the topology file does not.
+pub(super) fn person(declared: &Declared) -> String {
+    format!(
+        "{}{}\n{}",
+        head(&declared.topology.cluster, "What `baton` needs to ask the cluster"),
+        voters(declared),
+        tls("operator")
+    )
+}
+
 pub(super) fn orchestrator(
     topology: &Topology,
     id: VoterId,

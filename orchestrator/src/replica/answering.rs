@@ -58,6 +58,7 @@ impl Replica {
             Query::Drills => Reply::found(&self.drills()),
             Query::Drill(id) => self.drill_told(*id),
             Query::DrillPlan(request) => self.drill_plan(request),
+            Query::Approvals => Reply::found(&self.approvals()),
             Query::Topology => Reply::found(&DeclaredTopology {
                 version: self.cluster.topology_version,
                 topology: self.cluster.topology.clone(),
@@ -69,6 +70,9 @@ impl Replica {
     pub(super) fn plan_of(&self, request: &Request) -> Option<String> {
         if matches!(request, Request::Drill { .. }) {
             return self.drill_hash(request);
+        }
+        if !failover::approval::lowers(&self.cluster, request).is_empty() {
+            return Some(plan::of(&self.cluster, request));
         }
         if !matches!(request, Request::Switchover { .. } | Request::Failover { .. }) {
             return None;

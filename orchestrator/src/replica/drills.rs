@@ -57,6 +57,7 @@ impl Replica {
             Change::Drill { .. }
             | Change::Occasion { .. }
             | Change::Topology { .. }
+            | Change::Asked { .. }
             | Change::VoterSet { .. }
             | Change::VoterRemoved { .. }
             | Change::Noted { .. } => ("baton".into(), None),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use failover::cluster::Voter;
 use failover::event::Note;
 use failover::ids::{DrillId, Incarnation, InstanceId, Revision, ServiceId, TransitionId, VoterId};
+use failover::people::Role;
 use failover::rehearse::Hypothesis;
 use failover::report::{Answer, Observation, Report};
 use failover::{Finding, Moment, Request, Timestamp};
@@ -65,6 +66,8 @@ pub enum Input {
         token: Token,
         /// Who.
         by: String,
+        /// In which role.
+        role: Role,
         /// What.
         request: Box<Request>,
     },
@@ -104,6 +107,8 @@ pub enum Query {
     Drill(DrillId),
     /// What a drill would do, and whether it may.
     DrillPlan(Box<Request>),
+    /// What waits for a second person, or did lately.
+    Approvals,
     /// What is declared.
     Topology,
     /// What would follow, if.

@@ -121,6 +121,7 @@ impl Replica {
             voters: known.voters.clone(),
             transitions: known.transitions.clone(),
             drills: BTreeMap::new(),
+            pending: BTreeMap::new(),
             calendar: BTreeMap::new(),
             history: VecDeque::new(),
         }

@@ -22,6 +22,15 @@ pub(super) struct File {
     pub(super) service: Vec<ServiceTable>,
     #[serde(default)]
     pub(super) drills: DrillsTable,
+    #[serde(default)]
+    pub(super) people: PeopleTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PeopleTable {
+    pub(super) two_persons: Option<bool>,
+    pub(super) approval_expires: Option<Length>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,5 +1,6 @@
 //! Voters in a small simulated world, on disks that fail, and behind real TLS.
 
+mod approvals;
 mod audit;
 mod disk;
 mod drills;
@@ -11,4 +12,5 @@ mod membership;
 mod monitoring;
 mod on_record;
 mod readiness;
+mod rights;
 mod world;

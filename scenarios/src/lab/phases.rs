@@ -95,6 +95,7 @@ mod tests {
             by: "baton".into(),
             cause: String::new(),
             plan: None,
+            authority: None,
             drill: None,
             from: None,
             to: None,

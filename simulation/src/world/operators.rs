@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use failover::Request;
+use failover::people::Role;
 use orchestrator::replica::Reply;
 use orchestrator::routes::Question;
 
@@ -81,7 +82,7 @@ impl World {
             return;
         }
         let request = Box::new(known.request.clone());
-        let question = Question::Request { by: "operator".into(), request };
+        let question = Question::Request { by: "operator".into(), role: Role::Admin, request };
         self.route(voter, Some(asker), question);
     }
 

@@ -212,6 +212,7 @@ instance = [
             by: String::new(),
             cause: String::new(),
             plan: None,
+            authority: None,
             drill: (id == 2).then_some(DrillId(1)),
             from: None,
             to: Some(to.parse().expect("a name")),

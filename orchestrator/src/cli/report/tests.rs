@@ -22,6 +22,7 @@ fn record(steps: &[(&str, u64, u64)]) -> Record {
         by: "baton".into(),
         cause: "primary lost: both ports refuse".into(),
         plan: None,
+        authority: None,
         drill: None,
         from: Some("arezzo-1".parse().expect("a name")),
         to: Some("roubaix-1".parse().expect("a name")),

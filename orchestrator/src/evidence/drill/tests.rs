@@ -24,7 +24,7 @@ fn stamp(number: u64) -> Stamp {
 
 fn event(number: u64, by: &str, change: Change) -> Event {
     let (by, cause) = (by.into(), format!("cause {number}"));
-    Event { stamp: stamp(number), by, cause, plan: None, change }
+    Event { stamp: stamp(number), by, cause, plan: None, authority: None, change }
 }
 
 fn of_service(change: ServiceChange) -> Change {
@@ -55,6 +55,7 @@ fn record(id: u64, first: &Event, drill: Option<DrillId>) -> Record {
         by: first.by.clone(),
         cause: first.cause.clone(),
         plan: None,
+        authority: None,
         drill,
         from: None,
         to: None,
