@@ -95,6 +95,7 @@ fn forward(case: &Case<'_>, transition: &Transition) -> Opinion {
                     target: None,
                     step: Step::Seal,
                     drill: None,
+                    given_up: None,
                 },
                 format!("{cause}, in the middle of transition {}", transition.id),
             );

@@ -17,6 +17,7 @@ use crate::doubt;
 use crate::drill;
 use crate::event::{Change, Event, Seen, ServiceChange};
 use crate::ids::{DrillId, InstanceId, ServiceId, TransitionId};
+use crate::loss::GivenUp;
 use crate::position::Position;
 use crate::quorum;
 use crate::topology::Topology;
@@ -170,8 +171,8 @@ fn apply_service(
         return None;
     }
     match change {
-        ServiceChange::Started { trigger, target, step, drill } => {
-            start(cluster, event, id, (*trigger, target.clone(), *step, *drill))
+        ServiceChange::Started { trigger, target, step, drill, given_up } => {
+            start(cluster, event, id, (*trigger, target.clone(), *step, *drill), given_up.as_ref())
         }
         ServiceChange::StepDone => step_done(cluster, event, id),
         ServiceChange::Aborted => abort(cluster, event, id),
@@ -243,13 +244,15 @@ fn start(
     event: &Event,
     id: &ServiceId,
     (trigger, target, step, drill): (Trigger, Option<InstanceId>, Step, Option<DrillId>),
+    given_up: Option<&GivenUp>,
 ) -> Option<String> {
     if drill.is_some_and(|drill| !drill::may_switch(cluster, id, drill)) {
         return None;
     }
     let service = cluster.services.get_mut(id)?;
-    let past = service.step().is_none_or(|step| step > Step::Seal);
-    if !past || !enters_rightly(trigger, step, service) {
+    let loses = given_up.is_some();
+    let past = service.step().is_none_or(|step| step > Step::Seal || (loses && step == Step::Seal));
+    if !past || !enters_rightly(trigger, step, service) || (loses && trigger != Trigger::Failover) {
         return None;
     }
     let number = cluster.transitions.keys().next_back().map_or(0, |last| last.0);
@@ -261,6 +264,7 @@ fn start(
         from: from.clone(),
         target,
         step,
+        given_up: given_up.cloned(),
     });
     let epoch = service.epoch;
     if let Some(record) = previous.and_then(|open| cluster.transitions.get_mut(&open.id)) {
@@ -276,6 +280,7 @@ fn start(
             cause: event.cause.clone(),
             plan: event.plan.clone(),
             authority: event.authority.clone(),
+            given_up: given_up.cloned(),
             drill,
             from,
             to: None,
@@ -289,7 +294,8 @@ fn start(
     if let Some(drill) = drill {
         drill::switched(cluster, drill, transition);
     }
-    Some(format!("transition {transition} started at {}", step.name()))
+    let started = format!("transition {transition} started at {}", step.name());
+    Some(given_up.map_or(started.clone(), |loss| format!("{started}, {}", loss.told())))
 }
 
 fn step_done(cluster: &mut Cluster, event: &Event, id: &ServiceId) -> Option<String> {
@@ -353,6 +359,12 @@ fn choose(
     service.epoch = service.epoch.next();
     service.primary = Some(primary.clone());
     service.rule = Rule { generation: service.rule.generation.next(), ..rule.clone() };
+    let loses = service.transition.as_ref().is_some_and(|open| open.given_up.is_some());
+    if loses && position.is_some() {
+        // What was given up bars nobody any more.
+        service.floor = position.cloned();
+        service.doubts.clear();
+    }
     raise_floor(service, position);
     if let Some(position) = position {
         service.doubts.retain(|doubt| !position.contains(&doubt.position));

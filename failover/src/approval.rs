@@ -10,6 +10,7 @@ use crate::cluster::Cluster;
 use crate::decide::{Finding, finding};
 use crate::event::{Approved, Authority, Change, Event};
 use crate::ids::{Revision, TransitionId};
+use crate::loss;
 use crate::people::{Asker, Grant, Role, Ruled};
 use crate::report::Severity;
 use crate::request::{Request, Ruling, rule_on};
@@ -82,6 +83,9 @@ pub fn lowers(cluster: &Cluster, request: &Request) -> Vec<String> {
         Request::Forgo { service, from, to, .. } => vec![format!(
             "commits of {service} at {from}..{to}, perhaps acknowledged, are given up"
         )],
+        Request::AcceptLoss { service, kept, bytes, .. } => {
+            vec![format!("commits of {service} behind {kept} are given up: {}", loss::told(*bytes))]
+        }
         Request::RemoveVoter { id, .. } => {
             let left = cluster.voters.len().saturating_sub(1);
             vec![format!("voter {id} is taken out, and {left} are left")]

@@ -314,6 +314,9 @@ pub struct Transition {
     pub target: Option<InstanceId>,
     /// Where it stands.
     pub step: Step,
+    /// What a person gave up for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<crate::loss::GivenUp>,
 }
 
 /// A transition's report: kept for ever.
@@ -335,6 +338,9 @@ pub struct Record {
     /// By what right, where a person asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<Authority>,
+    /// What a person gave up for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<crate::loss::GivenUp>,
     /// The drill that it was a part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<DrillId>,

@@ -5,6 +5,7 @@ use crate::drill::{DrillChange, Stage};
 use crate::ids::{
     DrillId, Epoch, Generation, InstanceId, Lsn, ScheduleId, ServiceId, SystemIdentifier, VoterId,
 };
+use crate::loss::GivenUp;
 use crate::people::Role;
 use crate::position::Position;
 use crate::request::Request;
@@ -208,6 +209,10 @@ pub enum ServiceChange {
         /// The drill that it is a part of.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         drill: Option<DrillId>,
+        /// What a person gave up, where it cannot be had without. It supersedes one that waits for
+        /// seals in vain, too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        given_up: Option<GivenUp>,
     },
     /// The open transition leaves its step for the next.
     StepDone,

@@ -20,6 +20,7 @@ pub mod hang;
 pub mod hook;
 pub mod ids;
 pub mod lease;
+pub mod loss;
 pub mod lost;
 mod news;
 pub mod people;

@@ -127,6 +127,7 @@ impl Request {
             | Self::Hold { .. }
             | Self::Resume { .. }
             | Self::Forgo { .. }
+            | Self::AcceptLoss { .. }
             | Self::Drill { .. }
             | Self::AbortDrill { .. } => Right::Operate,
             Self::Approve { .. } => Right::Approve,
@@ -145,6 +146,7 @@ impl Request {
             | Self::Hold { service, .. }
             | Self::Resume { service, .. }
             | Self::Drill { service, .. }
+            | Self::AcceptLoss { service, .. }
             | Self::Forgo { service, .. } => Some(service),
             Self::Apply { .. }
             | Self::AbortDrill { .. }
@@ -165,6 +167,7 @@ impl Request {
             | Self::Hold { reason, .. }
             | Self::Resume { reason, .. }
             | Self::Forgo { reason, .. }
+            | Self::AcceptLoss { reason, .. }
             | Self::Drill { reason, .. }
             | Self::AbortDrill { reason, .. }
             | Self::AddVoter { reason, .. }
@@ -184,6 +187,7 @@ impl Request {
             | Self::Hold { reason, .. }
             | Self::Resume { reason, .. }
             | Self::Forgo { reason, .. }
+            | Self::AcceptLoss { reason, .. }
             | Self::Drill { reason, .. }
             | Self::AbortDrill { reason, .. }
             | Self::AddVoter { reason, .. }

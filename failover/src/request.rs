@@ -1,12 +1,15 @@
 //! What operators may ask for, and the ruling on it.
 
-use crate::apply::in_use;
+mod declare;
+
 use crate::cluster::{Cluster, Hold, Step, Trigger, Voter};
 use crate::decide::{Case, Finding, finding};
 use crate::doubt;
 use crate::drill::{self, Wanted};
 use crate::event::{Change, ServiceChange};
 use crate::ids::{DrillId, InstanceId, Lsn, ServiceId, VoterId};
+use crate::loss;
+use crate::position::Position;
 use crate::quorum;
 use crate::report::Severity;
 use crate::steady;
@@ -74,6 +77,17 @@ pub enum Request {
         from: Lsn,
         /// Where it ends.
         to: Lsn,
+        /// Why, for the record.
+        reason: String,
+    },
+    /// Fail over although what only lost instances hold is lost by it: no more than was shown.
+    AcceptLoss {
+        /// Of which service.
+        service: ServiceId,
+        /// Everything up to here is kept.
+        kept: Position,
+        /// So many bytes behind it are known to have been written; `None`: nobody knows.
+        bytes: Option<u64>,
         /// Why, for the record.
         reason: String,
     },
@@ -154,10 +168,12 @@ pub fn rule_on(
 ) -> Ruling {
     match request {
         Request::Apply { expected, topology, reason } => {
-            rule_on_topology(cluster, *expected, (topology, reason))
+            declare::topology(cluster, *expected, (topology, reason))
         }
-        Request::AddVoter { id, voter, reason } => add_voter(cluster, *id, (voter, reason)),
-        Request::RemoveVoter { id, reason } => remove_voter(cluster, *id, reason),
+        Request::AddVoter { id, voter, reason } => {
+            declare::add_voter(cluster, *id, (voter, reason))
+        }
+        Request::RemoveVoter { id, reason } => declare::remove_voter(cluster, *id, reason),
         // Whose request it is about is judged in its stead: `people`.
         Request::Approve { .. } => refuse("approval", "nothing is approved without a person"),
         Request::Drill { kind, service, to, dwell, despite_hours, reason } => {
@@ -175,6 +191,7 @@ pub fn rule_on(
                         target: Some(target),
                         step: Step::Quiesce,
                         drill: None,
+                        given_up: None,
                     };
                     (change, reason.clone())
                 })
@@ -188,6 +205,7 @@ pub fn rule_on(
                     target: None,
                     step: Step::Seal,
                     drill: None,
+                    given_up: None,
                 };
                 Ok((change, reason.clone()))
             } else {
@@ -201,6 +219,11 @@ pub fn rule_on(
         Request::Forgo { service, from, to, reason } => {
             on_service(cluster, view, service, now, |case| {
                 doubt::forgo(case, (*from, *to)).map(|change| (change, reason.clone()))
+            })
+        }
+        Request::AcceptLoss { service, kept, bytes, reason } => {
+            on_service(cluster, view, service, now, |case| {
+                loss::accept(case, (kept, *bytes)).map(|change| (change, reason.clone()))
             })
         }
         Request::Resume { service, reason } => on_service(cluster, view, service, now, |case| {
@@ -315,79 +338,4 @@ pub(crate) fn switchover(
     }
     findings.extend(steady::infeasible(case, false));
     if findings.is_empty() { Ok(target) } else { Err(findings) }
-}
-
-fn rule_on_topology(
-    cluster: &Cluster,
-    expected: u64,
-    (topology, reason): (&Topology, &str),
-) -> Ruling {
-    if expected != cluster.topology_version {
-        return refuse(
-            "topology-version",
-            format!(
-                "made from version {expected}, but the cluster is at {}; look at `baton plan` and \
-                 apply again",
-                cluster.topology_version
-            ),
-        );
-    }
-    if let Err(problems) = crate::policy::validate(topology) {
-        let findings = problems
-            .into_iter()
-            .map(|problem| {
-                let text = format!("{}: {}", problem.key, problem.text);
-                finding("topology", Severity::Blocks, None, text)
-            })
-            .collect();
-        return Ruling::Refused(findings);
-    }
-    for (id, service) in &cluster.services {
-        let Some(spec) = topology.services.get(id) else {
-            if service.primary.is_some() {
-                return refuse("topology", format!("service {id} has a primary: it is in use"));
-            }
-            continue;
-        };
-        if let Some(used) =
-            in_use(service).into_iter().find(|instance| !spec.instances.contains_key(instance))
-        {
-            return refuse(
-                "topology",
-                format!(
-                    "instance {used} of service {id} is the primary or counts in the synchronous \
-                     rule; switch over away from it, or stop it and wait until the rule has let \
-                     it go, then apply again"
-                ),
-            );
-        }
-    }
-    let change = Change::Topology { expected, topology: Box::new(topology.clone()) };
-    Ruling::Granted { change: Box::new(change), cause: reason.to_string() }
-}
-
-fn add_voter(cluster: &Cluster, id: VoterId, (voter, reason): (&Voter, &str)) -> Ruling {
-    if id.0 == 0 || cluster.voters.contains_key(&id) {
-        return refuse("voter", format!("voter number {id} is taken; use one never used before"));
-    }
-    let clash = cluster
-        .voters
-        .values()
-        .any(|other| other.name == voter.name || other.address == voter.address);
-    if clash {
-        return refuse("voter", format!("{} or its address is a voter already", voter.name));
-    }
-    let change = Change::VoterSet { id, voter: voter.clone() };
-    Ruling::Granted { change: Box::new(change), cause: reason.to_string() }
-}
-
-fn remove_voter(cluster: &Cluster, id: VoterId, reason: &str) -> Ruling {
-    if !cluster.voters.contains_key(&id) {
-        return refuse("voter", format!("there is no voter {id}"));
-    }
-    if cluster.voters.len() <= 1 {
-        return refuse("voter", "the last voter cannot be removed");
-    }
-    let change = Change::VoterRemoved { id };
-    Ruling::Granted { change: Box::new(change), cause: reason.to_string() }
 }

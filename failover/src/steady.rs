@@ -56,6 +56,7 @@ fn bootstrap(case: &Case<'_>) -> Opinion {
             target: None,
             step: Step::Seal,
             drill: None,
+            given_up: None,
         },
         "every instance reports an empty data directory",
     )
@@ -123,6 +124,7 @@ fn fail_over(case: &Case<'_>, cause: String) -> Opinion {
             target: None,
             step: Step::Seal,
             drill: None,
+            given_up: None,
         };
         return Opinion { change: Some((started, cause)), findings };
     }

@@ -4,7 +4,8 @@ use crate::approval::Pending;
 use crate::cluster::{Cluster, Step};
 use crate::drill::Watched;
 use crate::ids::{Epoch, InstanceId, NameServerId, ServiceId, SiteId, TransitionId, VoterId};
-use crate::report::{Echo, Knock, NameServerAnswer, Observation, Report};
+use crate::position::Position;
+use crate::report::{Echo, Knock, NameServerAnswer, Observation, Report, Server};
 use crate::survey::Survey;
 use crate::time::{Moment, Timestamp};
 use crate::topology::Timing;
@@ -21,6 +22,8 @@ pub struct View {
     pub since: Moment,
     /// The newest report of each instance.
     pub reports: BTreeMap<InstanceId, Heard>,
+    /// Up to where each instance had written when it was last heard to be writable, and when.
+    pub written: BTreeMap<InstanceId, (Moment, Position)>,
     /// The newest knock at each instance from each site.
     pub knocks: BTreeMap<(InstanceId, SiteId), (Moment, Knock)>,
     /// The newest answer of each name server, asked over the network.
@@ -100,6 +103,7 @@ impl View {
             term,
             since: now,
             reports: BTreeMap::new(),
+            written: BTreeMap::new(),
             knocks: BTreeMap::new(),
             name_servers: BTreeMap::new(),
             follows: BTreeMap::new(),
@@ -157,6 +161,9 @@ impl View {
             let at = now.before(receiver.age);
             let sign = self.signs.entry(receiver.upstream.clone()).or_insert(at);
             *sign = at.max(*sign);
+        }
+        if let Server::Writable { position, .. } = &report.server {
+            self.written.insert(id.clone(), (now, position.clone()));
         }
         if let Some(knock) = report.knock.clone() {
             self.knock(knock, now);

@@ -56,6 +56,7 @@ fn service_changes() -> Vec<ServiceChange> {
         target: Some(id("b")),
         step,
         drill: None,
+        given_up: None,
     }));
     let rules = [
         rule(&["b", "c"], 1, &["b", "c"]),
@@ -185,6 +186,7 @@ fn i20_a_late_event_has_no_effect() {
         target: None,
         step: Step::Seal,
         drill: None,
+        given_up: None,
     };
     let late = stamped(&cluster, start.clone());
     assert!(apply(&mut cluster, &late));

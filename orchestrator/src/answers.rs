@@ -15,6 +15,7 @@ use failover::ids::{
     DrillId, Epoch, Generation, InstanceId, NameServerId, Revision, ScheduleId, ServiceId, SiteId,
     SystemIdentifier, TransitionId, VoterId,
 };
+use failover::loss::Loss;
 use failover::position::Position;
 use failover::readiness::{Level, SiteVerdict};
 use failover::rehearse::Rehearsal;
@@ -131,6 +132,17 @@ pub struct Approvals {
     pub at: Timestamp,
     /// By the hash of its plan.
     pub requests: BTreeMap<String, ApprovalTold>,
+}
+
+/// `GET /v1/loss/{service}`: what would be lost of a service, if that were accepted now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossTold {
+    /// The answering voter's wall clock.
+    pub at: Timestamp,
+    /// The loss.
+    pub loss: Option<Loss>,
+    /// Why none need be, or none can be accepted.
+    pub refused: Vec<Finding>,
 }
 
 /// A request that needs two people.

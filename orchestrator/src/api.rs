@@ -70,6 +70,7 @@ pub fn router(routes: Arc<Routes>) -> Router {
         .route("/v1/drills/{id}", get(drill::one))
         .route("/v1/drill-plan", get(drill::plan))
         .route("/v1/approvals", get(approvals))
+        .route("/v1/loss/{service}", get(loss))
         .route("/v1/requests", post(request))
         .layer(axum::middleware::from_fn(rights::admit))
         .layer(axum::middleware::from_fn_with_state(routes.clone(), door::guard))
@@ -445,6 +446,12 @@ async fn audit(
     Parameters(AuditFrom { from }): Parameters<AuditFrom>,
 ) -> Answered {
     answer(routes.ask_here(Question::Query(Query::Audit(from))).await)
+}
+
+/// As [`what_if`].
+async fn loss(State(routes): Shared, Path(service): Path<String>) -> Answered {
+    let service: ServiceId = name(&service)?;
+    answer(routes.ask(Question::Query(Query::Loss(service))).await)
 }
 
 async fn approvals(State(routes): Shared) -> Answered {

@@ -282,6 +282,7 @@ fn asked(request: &Asked) -> Option<Verb> {
         Asked::Hold { .. } => verb::Request::Hold,
         Asked::Resume { .. } => verb::Request::Resume,
         Asked::Forgo { .. } => verb::Request::Forgo,
+        Asked::AcceptLoss { .. } => verb::Request::AcceptLoss,
         Asked::Apply { .. }
         | Asked::Drill { .. }
         | Asked::AbortDrill { .. }

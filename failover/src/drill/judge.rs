@@ -189,6 +189,7 @@ fn switch(
         target: Some(switchover(case, to)?),
         step: Step::Quiesce,
         drill: Some(drill.id),
+        given_up: None,
     };
     let cause = format!("drill {}, {}: {}", drill.id, drill.stage.name(), drill.reason);
     Ok(Opinion::Service(change, cause))

@@ -88,6 +88,7 @@ fn i36_what_forbids_a_switchover_forbids_its_drill() {
         target: None,
         step: Step::Quiesce,
         drill: None,
+        given_up: None,
     });
     for kind in [Kind::Readiness, Kind::Switchover] {
         assert_eq!(exercise.refused_by(&asks(kind)), "transition-open");
@@ -259,6 +260,7 @@ fn i36_what_becomes_of_its_switchover_becomes_of_the_drill() {
         target: None,
         step: Step::Seal,
         drill: None,
+        given_up: None,
     });
     let outcome = exercise.outcome().clone();
     assert!(matches!(&outcome, Outcome::Overtaken(why) if why.contains("from transition 2")));

@@ -161,6 +161,7 @@ pub(crate) fn switched(to: &str) -> Record {
         cause: String::new(),
         plan: None,
         authority: None,
+        given_up: None,
         drill: None,
         from: Some(id("a")),
         to: Some(id(to)),

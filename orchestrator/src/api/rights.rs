@@ -51,6 +51,7 @@ const ROUTES: &[(Method, &str, Caller)] = &[
     (Method::GET, "/v1/drills", Caller::Person(Right::Look)),
     (Method::GET, "/v1/drills/{id}", Caller::Person(Right::Look)),
     (Method::GET, "/v1/drill-plan", Caller::Person(Right::Look)),
+    (Method::GET, "/v1/loss/{service}", Caller::Person(Right::Look)),
     (Method::GET, "/v1/approvals", Caller::Person(Right::Look)),
     // What exactly, and in which role: the leader's word, on its record.
     (Method::POST, "/v1/requests", Caller::Person(Right::Look)),

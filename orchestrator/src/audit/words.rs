@@ -20,6 +20,10 @@ pub fn asked(request: &Request) -> String {
         Request::Forgo { service, from, to, .. } => {
             format!("give up commits of {service} in doubt at {from}..{to}")
         }
+        Request::AcceptLoss { service, kept, bytes, .. } => format!(
+            "fail {service} over and lose what is behind {kept}, {}",
+            failover::loss::told(*bytes)
+        ),
         Request::Drill { kind, service, .. } => {
             format!("drill {service}: {}", kind.name())
         }

@@ -3,6 +3,7 @@
 //! Answers go to standard output, remarks and errors to standard error; `-o json` makes both JSON.
 //! Every end has a documented exit status.
 
+mod accept_loss;
 mod apply;
 mod approve;
 mod audit;

@@ -331,8 +331,15 @@ pub struct Switchover {
 /// `baton failover`
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Examples:
+  baton failover clinic --reason \"fire at arezzo\"
+  baton failover clinic --accept-loss --journal probe.jsonl --reason \"arezzo and bari burned\"
+
 For when you know that the primary is lost and baton cannot. Enough standbys are sealed first: what
-was acknowledged is not lost even if you are wrong. To move a healthy primary use `switchover`.")]
+was acknowledged is not lost even if you are wrong. To move a healthy primary use `switchover`.
+
+Where that is refused because everyone who must be asked is lost for good, --accept-loss says first
+what would be lost, wants the number of bytes typed back, and needs a second person.")]
 pub struct Failover {
     /// The service
     pub service: ServiceId,
@@ -341,8 +348,30 @@ pub struct Failover {
     /// Only show what would happen, and the hash of that plan
     #[arg(long)]
     pub dry_run: bool,
+    /// Give up what only lost instances hold
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// The loss in bytes as it was shown, or `unknown`; not asked for on the terminal then
+    #[arg(long, value_name = "BYTES", requires = "accept_loss", value_parser = loss_bytes)]
+    pub loss_bytes: Option<LossBytes>,
+    /// A probe writer's journal: how many of its acknowledged writes would be lost
+    #[arg(long, value_name = "FILE", requires = "accept_loss")]
+    pub journal: Option<PathBuf>,
     #[command(flatten)]
     pub waiting: Waiting,
+}
+
+/// A number of bytes; `None`: nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossBytes(pub Option<u64>);
+
+/// Reads what is typed for a loss.
+pub fn loss_bytes(text: &str) -> Result<LossBytes, String> {
+    if text == "unknown" {
+        return Ok(LossBytes(None));
+    }
+    let number = text.parse().map_err(|_| "a number of bytes, or `unknown`".to_owned())?;
+    Ok(LossBytes(Some(number)))
 }
 
 /// `baton hold`, `baton resume`

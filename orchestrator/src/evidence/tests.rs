@@ -35,7 +35,13 @@ fn story() -> (Vec<String>, Record) {
                 let trigger = Trigger::PrimaryLost;
                 (
                     "clinic",
-                    ServiceChange::Started { trigger, target: None, step: Step::Seal, drill: None },
+                    ServiceChange::Started {
+                        trigger,
+                        target: None,
+                        step: Step::Seal,
+                        drill: None,
+                        given_up: None,
+                    },
                 )
             }
             8 | 10 => ("clinic", ServiceChange::StepDone),
@@ -64,6 +70,7 @@ fn story() -> (Vec<String>, Record) {
         cause: "cause 5".into(),
         plan: None,
         authority: None,
+        given_up: None,
         drill: None,
         from: Some("a-1".parse().expect("a name")),
         to: Some("b-1".parse().expect("a name")),

@@ -59,6 +59,7 @@ impl Replica {
             Query::Drill(id) => self.drill_told(*id),
             Query::DrillPlan(request) => self.drill_plan(request),
             Query::Approvals => Reply::found(&self.approvals()),
+            Query::Loss(service) => self.loss(service),
             Query::Topology => Reply::found(&DeclaredTopology {
                 version: self.cluster.topology_version,
                 topology: self.cluster.topology.clone(),
@@ -84,7 +85,12 @@ impl Replica {
     fn prospects(&self, hypothesis: &Hypothesis, rehearsal: Rehearsal) -> WhatIf {
         let plan = match hypothesis {
             Hypothesis::Ask(request) if rehearsal.refused.is_empty() => {
-                Some(plan::hash(&self.cluster, request, &rehearsal))
+                let lowers = !failover::approval::lowers(&self.cluster, request).is_empty();
+                Some(if lowers {
+                    plan::of(&self.cluster, request)
+                } else {
+                    plan::hash(&self.cluster, request, &rehearsal)
+                })
             }
             Hypothesis::Ask(_)
             | Hypothesis::LoseSite(_)

@@ -109,6 +109,8 @@ pub enum Query {
     DrillPlan(Box<Request>),
     /// What waits for a second person, or did lately.
     Approvals,
+    /// What would be lost of a service, if that were accepted.
+    Loss(ServiceId),
     /// What is declared.
     Topology,
     /// What would follow, if.

@@ -2,12 +2,14 @@
 
 use failover::approval::Pending;
 use failover::event::Change;
+use failover::ids::ServiceId;
+use failover::loss::Loss;
 use failover::people::{Grant, Role};
 use failover::{Asker, Request, Ruled};
 
 use super::notes::Why;
 use super::{Clocks, Output, Replica, Reply, Token};
-use crate::answers::{Accepted, ApprovalTold, Approvals};
+use crate::answers::{Accepted, ApprovalTold, Approvals, LossTold};
 use crate::audit::asked;
 
 impl Replica {
@@ -81,6 +83,24 @@ impl Replica {
             text: lowers.unwrap_or_default(),
             waits: Some(hash.to_owned()),
         }
+    }
+
+    /// What would be lost, as this leader sees it.
+    #[must_use]
+    pub fn assess_loss(&self, service: &ServiceId) -> Option<Loss> {
+        let view = &self.lead.as_ref()?.view;
+        failover::loss::assess(&self.cluster, service, view, self.clocks.now).ok()
+    }
+
+    /// What would be lost. Only a leader has the evidence: nobody else answers.
+    pub(super) fn loss(&self, service: &ServiceId) -> Reply {
+        let Some(lead) = self.lead.as_ref() else { return Reply::NoLeader };
+        let Clocks { now, wall } = self.clocks;
+        let told = match failover::loss::assess(&self.cluster, service, &lead.view, now) {
+            Ok(loss) => LossTold { at: wall, loss: Some(loss), refused: Vec::new() },
+            Err(refused) => LossTold { at: wall, loss: None, refused },
+        };
+        Reply::found(&told)
     }
 
     pub(super) fn approvals(&self) -> Approvals {

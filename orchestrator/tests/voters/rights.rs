@@ -52,6 +52,7 @@ fn lets_in() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("GET", "/v1/drills/1", people()),
         ("GET", "/v1/drill-plan?request=x", people()),
         ("GET", "/v1/approvals", people()),
+        ("GET", "/v1/loss/clinic", people()),
         ("POST", "/v1/requests", people()),
     ]
 }

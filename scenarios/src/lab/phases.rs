@@ -96,6 +96,7 @@ mod tests {
             cause: String::new(),
             plan: None,
             authority: None,
+            given_up: None,
             drill: None,
             from: None,
             to: None,

@@ -79,6 +79,7 @@ fn words(stage: &Stage<'_>, ask: &Ask) -> Result<Vec<String>> {
         Request::Hold => vec!["hold".into(), SERVICE.into()],
         Request::Resume => vec!["resume".into(), SERVICE.into()],
         Request::Forgo => vec!["forgo".into(), SERVICE.into(), "--range".into(), range(stage)?],
+        Request::AcceptLoss => anyhow::bail!("a loss is accepted in the simulated world only"),
         Request::AddVoter | Request::RemoveVoter => {
             let site = site(stage)?.context("which voter?")?;
             voter(stage, ask.request, &site)?

@@ -343,6 +343,11 @@ pub(crate) fn request(
             let upto = doubts.iter().map(|doubt| doubt.position.lsn).max()?;
             Request::Forgo { service, from, to: upto, reason }
         }
+        Wish::AcceptLoss => {
+            let loss = world.loss(&service)?;
+            let (kept, bytes) = (loss.kept, loss.bytes);
+            Request::AcceptLoss { service, kept, bytes, reason }
+        }
         Wish::Apply => {
             // Whoever leads knows of none yet.
             let none = cluster.topology_version == 0;

@@ -213,6 +213,7 @@ instance = [
             cause: String::new(),
             plan: None,
             authority: None,
+            given_up: None,
             drill: (id == 2).then_some(DrillId(1)),
             from: None,
             to: Some(to.parse().expect("a name")),

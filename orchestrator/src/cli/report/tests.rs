@@ -23,6 +23,7 @@ fn record(steps: &[(&str, u64, u64)]) -> Record {
         cause: "primary lost: both ports refuse".into(),
         plan: None,
         authority: None,
+        given_up: None,
         drill: None,
         from: Some("arezzo-1".parse().expect("a name")),
         to: Some("roubaix-1".parse().expect("a name")),

@@ -38,7 +38,7 @@ fn of_drill(stage: Option<Stage>, change: DrillChange) -> Change {
 
 fn started(trigger: Trigger, drill: Option<DrillId>) -> Change {
     let (target, step) = (None, if drill.is_some() { Step::Quiesce } else { Step::Seal });
-    of_service(ServiceChange::Started { trigger, target, step, drill })
+    of_service(ServiceChange::Started { trigger, target, step, drill, given_up: None })
 }
 
 fn step(event: &Event, name: &str) -> StepRecord {
@@ -56,6 +56,7 @@ fn record(id: u64, first: &Event, drill: Option<DrillId>) -> Record {
         cause: first.cause.clone(),
         plan: None,
         authority: None,
+        given_up: None,
         drill,
         from: None,
         to: None,
