@@ -163,14 +163,19 @@ mod tests {
     fn the_journal_counts_what_was_acknowledged_since() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("probe.jsonl");
-        let head = r#"{"run":"x","service":"clinic","through":"y","every_ms":10,"us":1000000,"at":500000}"#;
+        let head = serde_json::json!({
+            "run": "x", "service": "clinic", "through": "y", "every_ms": 10, "us": 1_000_000,
+            "at": 500_000,
+        });
         let line = |n: u64, us: u64, outcome: &str| {
-            format!(
-                r#"{{"n":{n},"sent_us":{us},"acked_us":{us},"done_us":{us},"outcome":"{outcome}","server":"127.0.0.1:1"}}"#
-            )
+            let attempt = serde_json::json!({
+                "n": n, "sent_us": us, "acked_us": us, "done_us": us, "outcome": outcome,
+                "server": "127.0.0.1:1",
+            });
+            attempt.to_string()
         };
         let lines = [
-            head.to_owned(),
+            head.to_string(),
             line(1, 1_100_000, "acked"),
             line(2, 2_000_000, "acked"),
             line(3, 2_100_000, "unknown"),

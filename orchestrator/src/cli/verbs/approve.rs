@@ -11,9 +11,9 @@ Examples:
   baton approve
   baton approve 5d0c3ab91f2e --reason \"saw the plan, roubaix is gone\"
 
-What lowers durability or destroys needs a second person: one asks, another of the role approver or
-admin says yes to exactly that plan, in the time that `[people] approval_expires` gives. It is judged
-anew at that moment; if the cluster has changed so that it is another plan, nothing happens.")]
+What lowers durability or destroys needs a second person: one asks, another of the role approver
+or admin says yes to exactly that plan, in the time that `[people] approval_expires` gives. It is
+judged anew at that moment; if the cluster has changed so that it is another plan, nothing happens.")]
 pub struct Approve {
     /// The hash of the plan, or how it begins: 8 signs or more [default: list what waits]
     pub plan: Option<String>,
