@@ -13,7 +13,7 @@ Examples:
 
 What lowers durability or destroys needs a second person: one asks, another of the role approver
 or admin says yes to exactly that plan, in the time that `[people] approval_expires` gives. It is
-judged anew at that moment; if the cluster has changed so that it is another plan, nothing happens.")]
+judged anew at that moment; if it is another plan by then, nothing happens.")]
 pub struct Approve {
     /// The hash of the plan, or how it begins: 8 signs or more [default: list what waits]
     pub plan: Option<String>,
