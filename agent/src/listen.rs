@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use failover::people::{Right, Role};
 use failover::{Report, Timestamp};
 use serde::Deserialize;
 use std::io;
@@ -37,7 +38,13 @@ pub async fn serve(instance: Arc<Instance>, shutdown: watch::Receiver<bool>) -> 
 }
 
 /// Who may ask.
-const LISTENERS: &[Kind] = &[Kind::Voter, Kind::Operator];
+const LISTENERS: &[Kind] = &[
+    Kind::Voter,
+    Kind::Operator(Role::Viewer),
+    Kind::Operator(Role::Operator),
+    Kind::Operator(Role::Approver),
+    Kind::Operator(Role::Admin),
+];
 
 async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'static str, Response> {
     let unready = |reason| (StatusCode::SERVICE_UNAVAILABLE, Json(Problem::new(reason)));
@@ -57,8 +64,8 @@ async fn server_log(
     Query(window): Query<Window>,
 ) -> Result<Json<ServerLogWindow>, Response> {
     let refused = |code, error: String| (code, Json(Problem::new(error))).into_response();
-    if peer.kind != Kind::Operator {
-        let error = "only an operator may read PostgreSQL's log".to_owned();
+    if !matches!(peer.kind, Kind::Operator(role) if role.has(Right::Operate)) {
+        let error = format!("only {} may read PostgreSQL's log", Right::Operate.holders());
         return Err(refused(StatusCode::FORBIDDEN, error));
     }
     let log = instance.layout.log();

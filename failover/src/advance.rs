@@ -96,6 +96,7 @@ fn forward(case: &Case<'_>, transition: &Transition) -> Opinion {
                     step: Step::Seal,
                     drill: None,
                     readiness: None,
+                    given_up: None,
                 },
                 format!("{cause}, in the middle of transition {}", transition.id),
             );

@@ -5,12 +5,14 @@
 //! it, and which channel was told of what. So a new leader tells nobody twice, and forgets nobody.
 
 use crate::cluster::Cluster;
-use crate::event::Event;
+use crate::event::{Change, Event};
 use crate::ids::{NameError, ServiceId};
+use crate::request::{Ruling, refuse};
 use crate::time::Timestamp;
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
@@ -342,27 +344,31 @@ fn raised(alert: &Alert, since: Timestamp, told: BTreeMap<String, Told>) -> Stan
     Standing { alert: alert.clone().bounded(), since, over: None, acknowledged: None, told }
 }
 
-/// The alert that a person takes on, by its key; or why not.
-pub(crate) fn acknowledge(cluster: &Cluster, key: &AlertKey) -> Result<(), String> {
+/// A person takes an alert on.
+pub(crate) fn acknowledge(cluster: &Cluster, key: &AlertKey, reason: &str) -> Ruling {
     let Some(known) = cluster.alerts.get(key).filter(|known| known.over.is_none()) else {
         let standing = cluster.alerts.iter().filter(|(_, known)| known.over.is_none());
         let keys: Vec<&str> = standing.map(|(key, _)| key.as_str()).collect();
-        return Err(if keys.is_empty() {
-            String::from("no alert stands")
+        return if keys.is_empty() {
+            refuse("alert", "no alert stands")
         } else {
-            format!("no alert `{key}` stands; there are: {}", keys.join(", "))
-        });
+            let text = format!("no alert `{key}` stands; there are: {}", keys.join(", "));
+            refuse("alert", text)
+        };
     };
-    match &known.acknowledged {
-        Some(by) => Err(format!("{} has acknowledged it already: {}", by.by, by.reason)),
-        None => Ok(()),
+    if let Some(by) = &known.acknowledged {
+        let text = format!("{} has acknowledged it already: {}", by.by, by.reason);
+        return refuse("alert", text);
     }
+    let change = AlertChange::Acknowledged { reason: reason.to_string() };
+    let change = Box::new(Change::Alert { key: key.clone(), change });
+    Ruling::Granted { change, cause: reason.to_string() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Change, Stamp};
+    use crate::event::Stamp;
 
     fn key() -> AlertKey {
         AlertKey::new("clinic", "no-lease").expect("a key")
@@ -376,7 +382,7 @@ mod tests {
         let stamp = Stamp { at: Timestamp(second * 1_000), ..Stamp::default() };
         let change = Change::Alert { key: key(), change };
         let (by, cause) = ("alice".into(), String::new());
-        crate::apply(cluster, &Event { stamp, by, cause, plan: None, change })
+        crate::apply(cluster, &Event { stamp, by, authority: None, cause, plan: None, change })
     }
 
     fn raised(severity: Severity) -> AlertChange {
@@ -387,6 +393,13 @@ mod tests {
         let at = |second: i64| Timestamp(second * 1_000);
         let told = Told { standing: standing.map(at), over: over.map(at), failed: None };
         AlertChange::Told { channel: "mail".into(), told }
+    }
+
+    fn refused(cluster: &Cluster) -> String {
+        match acknowledge(cluster, &key(), "x") {
+            Ruling::Refused(findings) => findings[0].text.clone(),
+            Ruling::Granted { cause, .. } => cause,
+        }
     }
 
     fn due(cluster: &Cluster, least: Severity, second: i64) -> Option<Tell> {
@@ -419,11 +432,10 @@ mod tests {
         assert_eq!(due(&cluster, Severity::Critical, 899), None);
         assert_eq!(due(&cluster, Severity::Critical, 900), Some(Tell::Standing));
         let reason = String::from("I look");
-        assert_eq!(acknowledge(&cluster, &key()), Ok(()));
+        assert!(matches!(acknowledge(&cluster, &key(), "x"), Ruling::Granted { .. }));
         assert!(happens(&mut cluster, 901, AlertChange::Acknowledged { reason }));
         assert_eq!(due(&cluster, Severity::Critical, 9_000), None);
-        let again = acknowledge(&cluster, &key());
-        assert_eq!(again, Err("alice has acknowledged it already: I look".into()));
+        assert_eq!(refused(&cluster), "alice has acknowledged it already: I look");
     }
 
     #[test]
@@ -460,7 +472,7 @@ mod tests {
         happens(&mut cluster, 0, raised(Severity::Critical));
         assert!(happens(&mut cluster, 1, AlertChange::Over));
         assert!(cluster.alerts.is_empty());
-        assert_eq!(acknowledge(&cluster, &key()), Err("no alert stands".into()));
+        assert_eq!(refused(&cluster), "no alert stands");
     }
 
     #[test]

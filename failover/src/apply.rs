@@ -8,14 +8,17 @@
 //! (I-04), a step out of order.
 
 use crate::alert;
+use crate::approval;
 use crate::calendar::{self, Occasion};
 use crate::cluster::{
-    Cluster, Doubt, Entry, HISTORY_ENTRIES, Outcome, Published, Record, Rule, Service, Step,
-    Transition, Trigger,
+    Cluster, Entry, HISTORY_ENTRIES, Outcome, Published, Record, Rule, Service, Step, Transition,
+    Trigger,
 };
+use crate::doubt;
 use crate::drill;
 use crate::event::{Change, Event, Seen, ServiceChange};
-use crate::ids::{DrillId, InstanceId, Lsn, ServiceId, TransitionId};
+use crate::ids::{DrillId, InstanceId, ServiceId, TransitionId};
+use crate::loss::GivenUp;
 use crate::position::Position;
 use crate::quorum;
 use crate::readiness::Before;
@@ -28,6 +31,9 @@ use alloc::vec::Vec;
 
 /// Applies an event; whether it had an effect.
 pub fn apply(cluster: &mut Cluster, event: &Event) -> bool {
+    if !approval::stands(cluster, event) {
+        return false;
+    }
     let before = content(cluster);
     let text = match &event.change {
         Change::Topology { expected, topology } => set_topology(cluster, *expected, topology),
@@ -40,6 +46,9 @@ pub fn apply(cluster: &mut Cluster, event: &Event) -> bool {
             cluster.voters.remove(id).map(|voter| format!("voter {id} ({}) removed", voter.name))
         }
         Change::Noted { .. } => None,
+        Change::Asked { plan, request, lowers, until } => {
+            approval::enact(cluster, event, (plan, request), (lowers, *until))
+        }
         Change::Occasion { entry, due, missed } => {
             let (due, missed) = (*due, missed.clone());
             calendar::enact(cluster, entry, Occasion { due, drill: None, missed })
@@ -58,6 +67,7 @@ pub fn apply(cluster: &mut Cluster, event: &Event) -> bool {
     if content(cluster) != before {
         cluster.zone_version = cluster.zone_version.saturating_add(1);
     }
+    approval::close(cluster, event);
     remember(cluster, event, text);
     true
 }
@@ -86,6 +96,8 @@ fn remember(cluster: &mut Cluster, event: &Event, text: String) {
         cluster.drills.get(drill).map(|drill| drill.service.clone())
     } else if let Change::Alert { key, .. } = &event.change {
         cluster.alerts.get(key).and_then(|known| known.alert.service.clone())
+    } else if let Change::Asked { request, .. } = &event.change {
+        request.service().cloned()
     } else {
         None
     };
@@ -94,7 +106,10 @@ fn remember(cluster: &mut Cluster, event: &Event, text: String) {
         .and_then(|id| cluster.services.get(id))
         .map(|s| s.epoch)
         .unwrap_or_default();
-    let text = if event.cause.is_empty() { text } else { format!("{text}: {}", event.cause) };
+    let mut text = if event.cause.is_empty() { text } else { format!("{text}: {}", event.cause) };
+    if let Some(yes) = event.authority.as_ref().and_then(|authority| authority.approved.as_ref()) {
+        text = format!("{text}; approved by {}: {}", yes.by, yes.reason);
+    }
     cluster.history.push_back(Entry {
         revision: cluster.revision,
         at: event.stamp.at,
@@ -161,9 +176,9 @@ fn apply_service(
         return None;
     }
     match change {
-        ServiceChange::Started { trigger, target, step, drill, readiness } => {
+        ServiceChange::Started { trigger, target, step, drill, readiness, given_up } => {
             let begun = (*trigger, target.clone(), *step, *drill);
-            start(cluster, event, id, begun, readiness.as_ref())
+            start(cluster, event, id, begun, (readiness.as_ref(), given_up.as_ref()))
         }
         ServiceChange::StepDone => step_done(cluster, event, id),
         ServiceChange::Aborted => abort(cluster, event, id),
@@ -186,10 +201,12 @@ fn apply_service(
             Some(format!("system identifier {system_identifier}"))
         }
         ServiceChange::Doubted { position, from, open } => {
-            doubt(cluster.services.get_mut(id)?, event, (position, *from, *open))
+            doubt::doubted(cluster.services.get_mut(id)?, event, (position, *from, *open))
         }
-        ServiceChange::Settled { upto } => settle(cluster.services.get_mut(id)?, upto),
-        ServiceChange::Forgone { from, to } => forgo(cluster.services.get_mut(id)?, (*from, *to)),
+        ServiceChange::Settled { upto } => doubt::settled(cluster.services.get_mut(id)?, upto),
+        ServiceChange::Forgone { from, to } => {
+            doubt::forgone(cluster.services.get_mut(id)?, (*from, *to))
+        }
         ServiceChange::Held { hold } => {
             cluster.services.get_mut(id)?.hold = Some(hold.clone());
             Some(String::from("automation on hold"))
@@ -227,14 +244,15 @@ fn start(
     event: &Event,
     id: &ServiceId,
     (trigger, target, step, drill): (Trigger, Option<InstanceId>, Step, Option<DrillId>),
-    readiness: Option<&Before>,
+    (readiness, given_up): (Option<&Before>, Option<&GivenUp>),
 ) -> Option<String> {
     if drill.is_some_and(|drill| !drill::may_switch(cluster, id, drill)) {
         return None;
     }
     let service = cluster.services.get_mut(id)?;
-    let past = service.step().is_none_or(|step| step > Step::Seal);
-    if !past || !enters_rightly(trigger, step, service) {
+    let loses = given_up.is_some();
+    let past = service.step().is_none_or(|step| step > Step::Seal || (loses && step == Step::Seal));
+    if !past || !enters_rightly(trigger, step, service) || (loses && trigger != Trigger::Failover) {
         return None;
     }
     let number = cluster.transitions.keys().next_back().map_or(0, |last| last.0);
@@ -246,6 +264,7 @@ fn start(
         from: from.clone(),
         target,
         step,
+        given_up: given_up.cloned(),
     });
     let epoch = service.epoch;
     if let Some(record) = previous.and_then(|open| cluster.transitions.get_mut(&open.id)) {
@@ -260,6 +279,8 @@ fn start(
             by: event.by.clone(),
             cause: event.cause.clone(),
             plan: event.plan.clone(),
+            authority: event.authority.clone(),
+            given_up: given_up.cloned(),
             drill,
             readiness: readiness.cloned(),
             from,
@@ -274,7 +295,8 @@ fn start(
     if let Some(drill) = drill {
         drill::switched(cluster, drill, transition);
     }
-    Some(format!("transition {transition} started at {}", step.name()))
+    let started = format!("transition {transition} started at {}", step.name());
+    Some(given_up.map_or(started.clone(), |loss| format!("{started}, {}", loss.told())))
 }
 
 fn step_done(cluster: &mut Cluster, event: &Event, id: &ServiceId) -> Option<String> {
@@ -338,6 +360,12 @@ fn choose(
     service.epoch = service.epoch.next();
     service.primary = Some(primary.clone());
     service.rule = Rule { generation: service.rule.generation.next(), ..rule.clone() };
+    let loses = service.transition.as_ref().is_some_and(|open| open.given_up.is_some());
+    if loses && position.is_some() {
+        // What was given up bars nobody any more.
+        service.floor = position.cloned();
+        service.doubts.clear();
+    }
     raise_floor(service, position);
     if let Some(position) = position {
         service.doubts.retain(|doubt| !position.contains(&doubt.position));
@@ -345,7 +373,7 @@ fn choose(
     Some(format!("{primary} chosen"))
 }
 
-fn raise_floor(service: &mut Service, position: Option<&Position>) {
+pub(crate) fn raise_floor(service: &mut Service, position: Option<&Position>) {
     let Some(position) = position else { return };
     let higher = service.floor.as_ref().is_none_or(|floor| position.contains(floor));
     if higher {
@@ -360,43 +388,4 @@ fn record_rule(service: &mut Service, rule: &Rule) -> Option<String> {
     }
     service.rule = Rule { generation: service.rule.generation.next(), ..rule.clone() };
     Some(format!("synchronous rule {}", quorum::describe(&service.rule)))
-}
-
-/// One doubt an epoch: a later one widens it.
-fn doubt(
-    service: &mut Service,
-    event: &Event,
-    (position, from, open): (&Position, Lsn, bool),
-) -> Option<String> {
-    let new =
-        Doubt { epoch: service.epoch, from, position: position.clone(), open, at: event.stamp.at };
-    let text = format!("commits at {new} may have been acknowledged without the rule");
-    let doubt = service.in_doubt_after(new)?;
-    match service.doubts.iter_mut().find(|known| known.epoch == doubt.epoch) {
-        Some(known) => *known = doubt,
-        None => service.doubts.push(doubt),
-    }
-    Some(text)
-}
-
-fn settle(service: &mut Service, upto: &Position) -> Option<String> {
-    let mut left = service.doubts.clone();
-    left.retain(|doubt| !service.settles(doubt, upto));
-    if left == service.doubts {
-        return None;
-    }
-    service.doubts = left;
-    raise_floor(service, Some(upto));
-    Some(format!("no commit up to {upto} is in doubt any more"))
-}
-
-/// Only the very range that was named: one that has widened since is not given up unseen.
-fn forgo(service: &mut Service, (from, to): (Lsn, Lsn)) -> Option<String> {
-    let (known_from, known_to, _) = service.in_doubt()?;
-    if (known_from, known_to) != (from, to) {
-        return None;
-    }
-    service.doubts.clear();
-    service.forgone = Some((service.epoch, to));
-    Some(format!("commits at {from}..{to}, perhaps acknowledged, are given up"))
 }

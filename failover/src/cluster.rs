@@ -1,8 +1,10 @@
 //! The replicated state: what every voter agrees on.
 
 use crate::alert::{AlertKey, Standing};
+use crate::approval::Pending;
 use crate::calendar::Occasion;
 use crate::drill::Drill;
+use crate::event::Authority;
 use crate::ids::{
     DrillId, Epoch, Generation, Incarnation, InstanceId, Lsn, Revision, ScheduleId, ServiceId,
     SiteId, SystemIdentifier, TransitionId, VoterId,
@@ -43,6 +45,9 @@ pub struct Cluster {
     /// What somebody must know, and who does.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub alerts: BTreeMap<AlertKey, Standing>,
+    /// What waits for a second person, or did lately, by the hash of its plan.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pending: BTreeMap<String, Pending>,
     /// The newest entries of the log in words, oldest first.
     pub history: VecDeque<Entry>,
 }
@@ -314,6 +319,9 @@ pub struct Transition {
     pub target: Option<InstanceId>,
     /// Where it stands.
     pub step: Step,
+    /// What a person gave up for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<crate::loss::GivenUp>,
 }
 
 /// A transition's report: kept for ever.
@@ -332,6 +340,12 @@ pub struct Record {
     /// The hash of the plan that it carries out, where a person asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
+    /// By what right, where a person asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Authority>,
+    /// What a person gave up for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<crate::loss::GivenUp>,
     /// The drill that it was a part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<DrillId>,

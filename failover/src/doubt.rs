@@ -9,9 +9,10 @@
 //! What settles it: once W of the recorded N have flushed everything up to a position, every set
 //! of N - W + 1 holds one of them, which is all that an ordinary acknowledgement means too.
 
+use crate::apply::raise_floor;
 use crate::cluster::{Doubt, Service};
 use crate::decide::{Case, Finding, Opinion, finding};
-use crate::event::ServiceChange;
+use crate::event::{Event, ServiceChange};
 use crate::ids::Lsn;
 use crate::lost::{self, Loss};
 use crate::position::Position;
@@ -97,7 +98,7 @@ pub(crate) fn record(case: &Case<'_>) -> Option<Opinion> {
     let position = place(service, report);
     let told = Doubt { epoch: service.epoch, from: position.lsn, position, open, at: Timestamp(0) };
     if news && service.in_doubt_after(told.clone()).is_some() {
-        return Some(doubted(service, report, told.position));
+        return Some(tell(service, report, told.position));
     }
     settle(service, report)
 }
@@ -122,7 +123,7 @@ fn is_marked(service: &Service, report: &Report) -> bool {
     report.proof.is_some_and(|proof| proof.epoch == service.epoch)
 }
 
-fn doubted(service: &Service, report: &Report, position: Position) -> Opinion {
+fn tell(service: &Service, report: &Report, position: Position) -> Opinion {
     let open = report.checks.exposed;
     let floor = service.floor.as_ref().map_or(Lsn(0), |floor| floor.lsn);
     let from = quorum::flushed(&service.rule, &report.streams).unwrap_or(floor);
@@ -266,4 +267,44 @@ pub(crate) fn forgo(
         return Err(findings);
     }
     Ok(ServiceChange::Forgone { from, to })
+}
+
+/// One doubt an epoch: a later one widens it.
+pub(crate) fn doubted(
+    service: &mut Service,
+    event: &Event,
+    (position, from, open): (&Position, Lsn, bool),
+) -> Option<String> {
+    let new =
+        Doubt { epoch: service.epoch, from, position: position.clone(), open, at: event.stamp.at };
+    let text = format!("commits at {new} may have been acknowledged without the rule");
+    let doubt = service.in_doubt_after(new)?;
+    match service.doubts.iter_mut().find(|known| known.epoch == doubt.epoch) {
+        Some(known) => *known = doubt,
+        None => service.doubts.push(doubt),
+    }
+    Some(text)
+}
+
+/// W of the rule's are known to hold everything up to there.
+pub(crate) fn settled(service: &mut Service, upto: &Position) -> Option<String> {
+    let mut left = service.doubts.clone();
+    left.retain(|doubt| !service.settles(doubt, upto));
+    if left == service.doubts {
+        return None;
+    }
+    service.doubts = left;
+    raise_floor(service, Some(upto));
+    Some(format!("no commit up to {upto} is in doubt any more"))
+}
+
+/// Only the very range that was named: one that has widened since is not given up unseen.
+pub(crate) fn forgone(service: &mut Service, (from, to): (Lsn, Lsn)) -> Option<String> {
+    let (known_from, known_to, _) = service.in_doubt()?;
+    if (known_from, known_to) != (from, to) {
+        return None;
+    }
+    service.doubts.clear();
+    service.forgone = Some((service.epoch, to));
+    Some(format!("commits at {from}..{to}, perhaps acknowledged, are given up"))
 }

@@ -6,8 +6,11 @@ use crate::drill::{DrillChange, Stage};
 use crate::ids::{
     DrillId, Epoch, Generation, InstanceId, Lsn, ScheduleId, ServiceId, SystemIdentifier, VoterId,
 };
+use crate::loss::GivenUp;
+use crate::people::Role;
 use crate::position::Position;
 use crate::readiness::Before;
+use crate::request::Request;
 use crate::time::Timestamp;
 use crate::topology::Topology;
 use alloc::boxed::Box;
@@ -30,6 +33,9 @@ pub struct Event {
     /// plan before would have shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
+    /// By what right, where a person asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Authority>,
     /// What changes.
     pub change: Change,
 }
@@ -45,6 +51,29 @@ impl Event {
             note: self.cause.clone(),
         }
     }
+}
+
+/// By what right a person has something done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authority {
+    /// In which role it was asked for.
+    pub role: Role,
+    /// Who else said yes, where that was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<Approved>,
+}
+
+/// A second person's yes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approved {
+    /// Who.
+    pub by: String,
+    /// In which role.
+    pub role: Role,
+    /// Why.
+    pub reason: String,
 }
 
 /// When and by which voter an event was proposed.
@@ -81,6 +110,17 @@ pub enum Change {
     VoterRemoved {
         /// Its number.
         id: VoterId,
+    },
+    /// Something that needs two people is asked for by the first.
+    Asked {
+        /// The hash of its plan.
+        plan: String,
+        /// What is asked for.
+        request: Box<Request>,
+        /// What of it lowers durability or destroys.
+        lowers: Vec<String>,
+        /// Until when the second may say yes.
+        until: Timestamp,
     },
     /// Something that changes nothing and is on record all the same (I-34).
     Noted {
@@ -194,6 +234,10 @@ pub enum ServiceChange {
         /// How the service stood before, as far as whoever proposes this had looked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         readiness: Option<Before>,
+        /// What a person gave up, where it cannot be had without. It supersedes one that waits for
+        /// seals in vain, too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        given_up: Option<GivenUp>,
     },
     /// The open transition leaves its step for the next.
     StepDone,

@@ -30,6 +30,11 @@ pub fn validate(topology: &Topology) -> Result<(), Vec<Problem>> {
     dns(&topology.dns, topology, &mut say);
     addresses(topology, &mut say);
     crate::calendar::validate(topology, &mut say);
+    let expires = topology.people.approval_expires;
+    if !(Duration::from_mins(1)..=Duration::from_hours(24)).contains(&expires) {
+        let text = format!("{} s is not within 1 min and 24 h", expires.as_secs());
+        say("people.approval_expires", text);
+    }
     let mut names: BTreeMap<&str, String> = BTreeMap::new();
     for label in topology.dns.servers.keys() {
         names.insert(label.as_str(), format!("name server {label}"));

@@ -87,6 +87,7 @@ pub fn bare(cluster: &Cluster, only: Option<&ServiceId>) -> Cluster {
         drills: BTreeMap::new(),
         calendar: BTreeMap::new(),
         alerts: BTreeMap::new(),
+        pending: BTreeMap::new(),
         history: VecDeque::new(),
     }
 }
@@ -192,7 +193,8 @@ impl<'a> Stage<'a> {
 
     fn happens(&mut self, change: Change, cause: String) {
         let stamp = Stamp { monotonic_us: self.now.0, ..Stamp::default() };
-        let event = Event { stamp, by: String::from("baton"), cause, plan: None, change };
+        let event =
+            Event { stamp, by: String::from("baton"), cause, plan: None, authority: None, change };
         let before = self.cluster.revision;
         if apply(&mut self.cluster, &event) {
             self.marks.changed(&event.change, self.now);

@@ -1,13 +1,16 @@
 //! What operators may ask for, and the ruling on it.
 
-use crate::alert::{self, AlertChange, AlertKey};
-use crate::apply::in_use;
+mod declare;
+
+use crate::alert::{self, AlertKey};
 use crate::cluster::{Cluster, Hold, Step, Trigger, Voter};
 use crate::decide::{Case, Finding, finding};
 use crate::doubt;
 use crate::drill::{self, Wanted};
 use crate::event::{Change, ServiceChange};
 use crate::ids::{DrillId, InstanceId, Lsn, ServiceId, VoterId};
+use crate::loss;
+use crate::position::Position;
 use crate::quorum;
 use crate::report::Severity;
 use crate::steady;
@@ -32,6 +35,9 @@ pub enum Request {
         expected: u64,
         /// The new topology.
         topology: Box<Topology>,
+        /// Why, for the record.
+        #[serde(default)]
+        reason: String,
     },
     /// A planned change of primary.
     Switchover {
@@ -75,6 +81,17 @@ pub enum Request {
         /// Why, for the record.
         reason: String,
     },
+    /// Fail over although what only lost instances hold is lost by it: no more than was shown.
+    AcceptLoss {
+        /// Of which service.
+        service: ServiceId,
+        /// Everything up to here is kept.
+        kept: Position,
+        /// So many bytes behind it are known to have been written; `None`: nobody knows.
+        bytes: Option<u64>,
+        /// Why, for the record.
+        reason: String,
+    },
     /// Rehearse a disaster.
     Drill {
         /// What.
@@ -113,11 +130,24 @@ pub enum Request {
         id: VoterId,
         /// What it is.
         voter: Voter,
+        /// Why, for the record.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Say yes to what another person asked for.
+    Approve {
+        /// The hash of its plan.
+        plan: String,
+        /// Why, for the record.
+        reason: String,
     },
     /// Take a voter out of the group.
     RemoveVoter {
         /// Its number.
         id: VoterId,
+        /// Why, for the record.
+        #[serde(default)]
+        reason: String,
     },
 }
 
@@ -145,9 +175,15 @@ pub fn rule_on(
     now: Moment,
 ) -> Ruling {
     match request {
-        Request::Apply { expected, topology } => rule_on_topology(cluster, *expected, topology),
-        Request::AddVoter { id, voter } => add_voter(cluster, *id, voter),
-        Request::RemoveVoter { id } => remove_voter(cluster, *id),
+        Request::Apply { expected, topology, reason } => {
+            declare::topology(cluster, *expected, (topology, reason))
+        }
+        Request::AddVoter { id, voter, reason } => {
+            declare::add_voter(cluster, *id, (voter, reason))
+        }
+        Request::RemoveVoter { id, reason } => declare::remove_voter(cluster, *id, reason),
+        // Whose request it is about is judged in its stead: `people`.
+        Request::Approve { .. } => refuse("approval", "nothing is approved without a person"),
         Request::Drill { kind, service, to, dwell, despite_hours, reason } => {
             let (kind, dwell, despite_hours) = (*kind, *dwell, *despite_hours);
             let to = to.as_ref();
@@ -155,42 +191,17 @@ pub fn rule_on(
             drill::begin(cluster, view, &wanted, now)
         }
         Request::AbortDrill { drill, reason } => drill::abort(cluster, *drill, reason),
-        Request::Acknowledge { alert, reason } => match alert::acknowledge(cluster, alert) {
-            Ok(()) => {
-                let change = AlertChange::Acknowledged { reason: reason.clone() };
-                let change = Box::new(Change::Alert { key: alert.clone(), change });
-                Ruling::Granted { change, cause: reason.clone() }
-            }
-            Err(why) => refuse("alert", why),
-        },
+        Request::Acknowledge { alert, reason } => alert::acknowledge(cluster, alert, reason),
         Request::Switchover { service, to, reason } => {
             on_service(cluster, view, service, now, |case| {
-                switchover(case, to.as_ref()).map(|target| {
-                    let change = ServiceChange::Started {
-                        trigger: Trigger::Switchover,
-                        target: Some(target),
-                        step: Step::Quiesce,
-                        drill: None,
-                        readiness: None,
-                    };
-                    (change, reason.clone())
-                })
+                let target = Some(switchover(case, to.as_ref())?);
+                Ok((started(Trigger::Switchover, target, Step::Quiesce), reason.clone()))
             })
         }
         Request::Failover { service, reason } => on_service(cluster, view, service, now, |case| {
             let findings = unready(case, false);
-            if findings.is_empty() {
-                let change = ServiceChange::Started {
-                    trigger: Trigger::Failover,
-                    target: None,
-                    step: Step::Seal,
-                    drill: None,
-                    readiness: None,
-                };
-                Ok((change, reason.clone()))
-            } else {
-                Err(findings)
-            }
+            let change = started(Trigger::Failover, None, Step::Seal);
+            if findings.is_empty() { Ok((change, reason.clone())) } else { Err(findings) }
         }),
         Request::Hold { service, reason } => on_service(cluster, view, service, now, |_| {
             let hold = Hold { by: by.to_string(), reason: reason.clone(), since: at };
@@ -199,6 +210,11 @@ pub fn rule_on(
         Request::Forgo { service, from, to, reason } => {
             on_service(cluster, view, service, now, |case| {
                 doubt::forgo(case, (*from, *to)).map(|change| (change, reason.clone()))
+            })
+        }
+        Request::AcceptLoss { service, kept, bytes, reason } => {
+            on_service(cluster, view, service, now, |case| {
+                loss::accept(case, (kept, *bytes)).map(|change| (change, reason.clone()))
             })
         }
         Request::Resume { service, reason } => on_service(cluster, view, service, now, |case| {
@@ -213,6 +229,11 @@ pub fn rule_on(
             Ok((ServiceChange::Resumed, reason.clone()))
         }),
     }
+}
+
+fn started(trigger: Trigger, target: Option<InstanceId>, step: Step) -> ServiceChange {
+    let (drill, readiness, given_up) = (None, None, None);
+    ServiceChange::Started { trigger, target, step, drill, readiness, given_up }
 }
 
 type Judged = Result<(ServiceChange, String), Vec<Finding>>;
@@ -313,75 +334,4 @@ pub(crate) fn switchover(
     }
     findings.extend(steady::infeasible(case, false));
     if findings.is_empty() { Ok(target) } else { Err(findings) }
-}
-
-fn rule_on_topology(cluster: &Cluster, expected: u64, topology: &Topology) -> Ruling {
-    if expected != cluster.topology_version {
-        return refuse(
-            "topology-version",
-            format!(
-                "made from version {expected}, but the cluster is at {}; look at `baton plan` and \
-                 apply again",
-                cluster.topology_version
-            ),
-        );
-    }
-    if let Err(problems) = crate::policy::validate(topology) {
-        let findings = problems
-            .into_iter()
-            .map(|problem| {
-                let text = format!("{}: {}", problem.key, problem.text);
-                finding("topology", Severity::Blocks, None, text)
-            })
-            .collect();
-        return Ruling::Refused(findings);
-    }
-    for (id, service) in &cluster.services {
-        let Some(spec) = topology.services.get(id) else {
-            if service.primary.is_some() {
-                return refuse("topology", format!("service {id} has a primary: it is in use"));
-            }
-            continue;
-        };
-        if let Some(used) =
-            in_use(service).into_iter().find(|instance| !spec.instances.contains_key(instance))
-        {
-            return refuse(
-                "topology",
-                format!(
-                    "instance {used} of service {id} is the primary or counts in the synchronous \
-                     rule; switch over away from it, or stop it and wait until the rule has let \
-                     it go, then apply again"
-                ),
-            );
-        }
-    }
-    let change = Change::Topology { expected, topology: Box::new(topology.clone()) };
-    Ruling::Granted { change: Box::new(change), cause: String::new() }
-}
-
-fn add_voter(cluster: &Cluster, id: VoterId, voter: &Voter) -> Ruling {
-    if id.0 == 0 || cluster.voters.contains_key(&id) {
-        return refuse("voter", format!("voter number {id} is taken; use one never used before"));
-    }
-    let clash = cluster
-        .voters
-        .values()
-        .any(|other| other.name == voter.name || other.address == voter.address);
-    if clash {
-        return refuse("voter", format!("{} or its address is a voter already", voter.name));
-    }
-    let change = Change::VoterSet { id, voter: voter.clone() };
-    Ruling::Granted { change: Box::new(change), cause: String::from("added by an operator") }
-}
-
-fn remove_voter(cluster: &Cluster, id: VoterId) -> Ruling {
-    if !cluster.voters.contains_key(&id) {
-        return refuse("voter", format!("there is no voter {id}"));
-    }
-    if cluster.voters.len() <= 1 {
-        return refuse("voter", "the last voter cannot be removed");
-    }
-    let change = Change::VoterRemoved { id };
-    Ruling::Granted { change: Box::new(change), cause: String::from("removed by an operator") }
 }

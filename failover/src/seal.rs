@@ -8,6 +8,7 @@ use crate::decide::{Case, Opinion, finding};
 use crate::event::ServiceChange;
 use crate::fitness::{self, has_no_room};
 use crate::ids::InstanceId;
+use crate::loss::GivenUp;
 use crate::lost;
 use crate::position::Position;
 use crate::quorum;
@@ -19,6 +20,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 pub(crate) fn seal(case: &Case<'_>, transition: &Transition) -> Opinion {
     let service = case.service;
@@ -28,10 +30,20 @@ pub(crate) fn seal(case: &Case<'_>, transition: &Transition) -> Opinion {
     let sealed = sealed(case, transition);
     let counted = sealed.keys().filter(|id| service.rule.instances.contains(*id)).count();
     let enough = quorum::needed(&service.rule).is_some_and(|needed| counted >= needed);
-    if !enough {
-        return return_to_former(case, transition).unwrap_or_else(|| short_of_seals(case, &sealed));
+    // A loss that a person accepted counts only where nothing else is left.
+    let loses = transition.given_up.as_ref().filter(|_| !enough);
+    if !enough && let Some(opinion) = return_to_former(case, transition) {
+        return opinion;
     }
-    if let Some(straggler) = straggler(case, transition, &sealed) {
+    let kept = |given_up: &GivenUp| {
+        sealed.values().any(|it| it.able.is_ok() && it.position.contains(&given_up.kept))
+    };
+    if !enough && !loses.is_some_and(kept) {
+        return short_of_seals(case, &sealed);
+    }
+    // Whoever may hold more than was shown is waited for longer.
+    let patience = if enough { case.timing.heartbeat } else { case.timing.suspect_after };
+    if let Some(straggler) = straggler(case, transition, &sealed, patience) {
         return waiting("seal-settle", Some(&straggler), "still sealing, and might stand further");
     }
     if let Some(former) = still_serving(case, transition) {
@@ -44,21 +56,35 @@ pub(crate) fn seal(case: &Case<'_>, transition: &Transition) -> Opinion {
     }
     let clean = clean_end(case, transition);
     // Where it stopped cleanly is beyond everything that it ever acknowledged, doubted or not.
-    let (floor, doubts) = match &clean {
-        Some(end) => (Some(end), [].as_slice()),
-        None => (service.floor.as_ref(), service.doubts.as_slice()),
+    let (floor, doubts) = match (&clean, loses) {
+        (Some(end), _) => (Some(end), [].as_slice()),
+        (None, Some(given_up)) => (Some(&given_up.kept), [].as_slice()),
+        (None, None) => (service.floor.as_ref(), service.doubts.as_slice()),
     };
     let choice = candidate::choose(service, &sealed, (floor, doubts), transition.target.as_ref());
     match &choice.chosen {
         Some((chosen, position)) => {
+            let loss = loses.map_or_else(String::new, |loss| format!(", {}", loss.told()));
             let cause = format!(
-                "{counted} of {} sealed; {chosen} stands furthest at {position}",
+                "{counted} of {} sealed; {chosen} stands furthest at {position}{loss}",
                 service.rule.instances.len()
             );
             chosen_event(case, (chosen.clone(), position.clone()), choice, &sealed, cause)
         }
         None => return_to_former(case, transition).unwrap_or_else(|| nobody(&choice)),
     }
+}
+
+/// Whether the open transition lacks seals: nothing that is heard now can end that.
+pub(crate) fn lacks_seals(case: &Case<'_>) -> bool {
+    let Some(open) = case.service.transition.as_ref() else { return false };
+    let sealed = sealed(case, open);
+    let rule = &case.service.rule;
+    let counted = rule.instances.iter().filter(|id| sealed.contains_key(*id)).count();
+    let coming = |id: &&InstanceId| !sealed.contains_key(*id) && can_seal(case, id);
+    let coming = rule.instances.iter().filter(coming).count();
+    quorum::needed(rule).is_none_or(|needed| counted + coming < needed)
+        && return_to_former(case, open).is_none()
 }
 
 /// The declared first instance becomes the first primary; the rule names all the others outside
@@ -125,8 +151,9 @@ fn straggler(
     case: &Case<'_>,
     transition: &Transition,
     sealed: &BTreeMap<InstanceId, Sealed>,
+    patience: Duration,
 ) -> Option<InstanceId> {
-    if case.view.in_step(case.id, case.now) >= case.timing.heartbeat {
+    if case.view.in_step(case.id, case.now) >= patience {
         return None;
     }
     let candidate = |id: &&InstanceId| {

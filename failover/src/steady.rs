@@ -57,6 +57,7 @@ fn bootstrap(case: &Case<'_>) -> Opinion {
             step: Step::Seal,
             drill: None,
             readiness: None,
+            given_up: None,
         },
         "every instance reports an empty data directory",
     )
@@ -125,6 +126,7 @@ fn fail_over(case: &Case<'_>, cause: String) -> Opinion {
             step: Step::Seal,
             drill: None,
             readiness: None,
+            given_up: None,
         };
         return Opinion { change: Some((started, cause)), findings };
     }

@@ -30,6 +30,26 @@ pub struct Topology {
     /// When services are promised to be there, where that is not as [`Sla::default`] has it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sla: BTreeMap<ServiceId, Sla>,
+    /// What people may do alone.
+    #[serde(default, skip_serializing_if = "People::is_default")]
+    pub people: People,
+}
+
+/// What people may do alone (I-33).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct People {
+    /// What lowers durability or destroys needs a second person. Otherwise an admin does it alone.
+    pub two_persons: bool,
+    /// For how long the second may say yes. 1 min to 24 h.
+    #[serde(rename = "approval_expires_ms", with = "millis")]
+    pub approval_expires: Duration,
+}
+
+impl Default for People {
+    fn default() -> Self {
+        Self { two_persons: true, approval_expires: Duration::from_mins(10) }
+    }
 }
 
 impl Topology {
@@ -37,6 +57,12 @@ impl Topology {
     #[must_use]
     pub fn sla_of(&self, service: &ServiceId) -> Sla {
         self.sla.get(service).cloned().unwrap_or_default()
+    }
+}
+
+impl People {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

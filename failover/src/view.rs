@@ -1,9 +1,11 @@
 //! What this Raft leader has heard since it was elected. Forgotten at the next election.
 
+use crate::approval::Pending;
 use crate::cluster::{Cluster, Step};
 use crate::drill::Watched;
 use crate::ids::{Epoch, InstanceId, NameServerId, ServiceId, SiteId, TransitionId, VoterId};
-use crate::report::{Echo, Knock, NameServerAnswer, Observation, Report};
+use crate::position::Position;
+use crate::report::{Echo, Knock, NameServerAnswer, Observation, Report, Server};
 use crate::survey::Survey;
 use crate::time::{Moment, Timestamp};
 use crate::topology::Timing;
@@ -20,6 +22,8 @@ pub struct View {
     pub since: Moment,
     /// The newest report of each instance.
     pub reports: BTreeMap<InstanceId, Heard>,
+    /// Up to where each instance had written when it was last heard to be writable, and when.
+    pub written: BTreeMap<InstanceId, (Moment, Position)>,
     /// The newest knock at each instance from each site.
     pub knocks: BTreeMap<(InstanceId, SiteId), (Moment, Knock)>,
     /// The newest answer of each name server, asked over the network.
@@ -43,6 +47,9 @@ pub struct View {
     pub drill: Option<Watched>,
     /// Why nothing that clients may notice is rehearsed now: what the calendar says.
     pub closed: Option<String>,
+    /// Since when this leader has seen each request wait for a second person, and when that was
+    /// made.
+    pub pending: BTreeMap<String, (Timestamp, Moment)>,
     /// What each voter last said of itself.
     pub voters: BTreeMap<VoterId, (Moment, VoterSelf)>,
 }
@@ -96,6 +103,7 @@ impl View {
             term,
             since: now,
             reports: BTreeMap::new(),
+            written: BTreeMap::new(),
             knocks: BTreeMap::new(),
             name_servers: BTreeMap::new(),
             follows: BTreeMap::new(),
@@ -107,6 +115,7 @@ impl View {
             presented: BTreeMap::new(),
             drill: None,
             closed: None,
+            pending: BTreeMap::new(),
             voters: BTreeMap::new(),
         }
     }
@@ -152,6 +161,9 @@ impl View {
             let at = now.before(receiver.age);
             let sign = self.signs.entry(receiver.upstream.clone()).or_insert(at);
             *sign = at.max(*sign);
+        }
+        if let Server::Writable { position, .. } = &report.server {
+            self.written.insert(id.clone(), (now, position.clone()));
         }
         if let Some(knock) = report.knock.clone() {
             self.knock(knock, now);
@@ -220,6 +232,22 @@ impl View {
                 }
             }
         }
+        self.pending.retain(|plan, (asked, _)| {
+            cluster.pending.get(plan).is_some_and(|known| known.asked == *asked)
+        });
+        for (plan, known) in &cluster.pending {
+            self.pending.entry(plan.clone()).or_insert((known.asked, now));
+        }
+    }
+
+    /// Whether a request has waited for a second person for too long by this leader's own clock:
+    /// the wall clock may be wrong.
+    #[must_use]
+    pub fn has_waited(&self, plan: &str, pending: &Pending, now: Moment) -> bool {
+        let valid = pending.until.0.saturating_sub(pending.asked.0).max(0).unsigned_abs();
+        self.pending
+            .get(plan)
+            .is_some_and(|(_, since)| now.since(*since) >= Duration::from_millis(valid))
     }
 
     /// The report of an instance, if it came within `limit` and was not held up for longer.

@@ -26,7 +26,14 @@ fn run(now: &mut Situation) -> Vec<ServiceChange> {
 }
 
 fn put(cluster: &mut Cluster, change: Change, cause: String) {
-    let event = Event { stamp: Stamp::default(), by: "test".into(), cause, plan: None, change };
+    let event = Event {
+        stamp: Stamp::default(),
+        by: "test".into(),
+        cause,
+        plan: None,
+        authority: None,
+        change,
+    };
     assert!(apply(cluster, &event), "{event:?}");
 }
 

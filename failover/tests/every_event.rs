@@ -57,6 +57,7 @@ fn service_changes() -> Vec<ServiceChange> {
         step,
         drill: None,
         readiness: None,
+        given_up: None,
     }));
     let rules = [
         rule(&["b", "c"], 1, &["b", "c"]),
@@ -93,7 +94,7 @@ fn at(timeline: u32, lsn: u64) -> Position {
 
 fn event(change: Change) -> Event {
     let (stamp, by, cause) = (Stamp::default(), "test".into(), "because".into());
-    Event { stamp, by, cause, plan: None, change }
+    Event { stamp, by, cause, plan: None, authority: None, change }
 }
 
 fn seen(cluster: &Cluster) -> Seen {
@@ -187,6 +188,7 @@ fn i20_a_late_event_has_no_effect() {
         step: Step::Seal,
         drill: None,
         readiness: None,
+        given_up: None,
     };
     let late = stamped(&cluster, start.clone());
     assert!(apply(&mut cluster, &late));

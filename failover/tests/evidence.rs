@@ -191,6 +191,7 @@ fn i26_a_primary_whose_machine_came_back_empty_is_replaced() {
         from: Some(id("b")),
         target: None,
         step: Step::Promote,
+        given_up: None,
     });
     assert!(!now.fails_over());
 }
@@ -301,6 +302,7 @@ fn a_primary_lost_while_it_prepares_is_failed_over() {
         from: Some(id("a")),
         target: Some(id("b")),
         step: Step::Quiesce,
+        given_up: None,
     });
     now.pass(900);
     now.standbys(true);

@@ -135,6 +135,7 @@ fn choice(b: (u64, Checks), c: (u64, Checks)) -> (Option<String>, Vec<String>) {
         by: "test".into(),
         cause: String::new(),
         plan: None,
+        authority: None,
         change,
     };
     assert!(failover::apply(&mut now.cluster, &event));

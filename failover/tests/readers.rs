@@ -20,6 +20,7 @@ fn declared_lost() -> Situation {
         from: Some(id("a")),
         target: None,
         step: Step::Seal,
+        given_up: None,
     });
     now.verdict();
     sealed(&mut now);
@@ -85,6 +86,7 @@ fn i02_a_stream_that_has_ended_since_counts() {
         from: Some(id("a")),
         target: None,
         step: Step::Seal,
+        given_up: None,
     });
     now.verdict();
     sealed(&mut now);

@@ -88,7 +88,7 @@ fn declared(topology: Topology) -> Cluster {
     let mut cluster = Cluster::default();
     let mut change = |change| {
         let (stamp, by, cause) = (Stamp::default(), "x".into(), "y".into());
-        let event = Event { stamp, by, cause, plan: None, change };
+        let event = Event { stamp, by, cause, plan: None, authority: None, change };
         assert!(apply(&mut cluster, &event), "declaring has an effect");
     };
     for id in 1..=3 {

@@ -99,7 +99,14 @@ fn judge(cluster: &Cluster) {
         for verdict in decide(cluster, &view, now).into_values() {
             if let Some((change, cause)) = verdict.change {
                 let stamp = failover::event::Stamp::default();
-                let event = failover::Event { stamp, by: "x".into(), cause, plan: None, change };
+                let event = failover::Event {
+                    stamp,
+                    by: "x".into(),
+                    cause,
+                    plan: None,
+                    authority: None,
+                    change,
+                };
                 failover::apply(&mut cluster.clone(), &event);
             }
         }

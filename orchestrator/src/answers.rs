@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use failover::alert::{AlertKey, Severity, Standing};
+use failover::approval::Pending;
 use failover::calendar::{Blackout, Entry, Hours, Occasion};
 use failover::cluster::{Entry as HistoryEntry, Hold, Published, Record, Rule, Transition};
 use failover::drill::{Drill, Kind, Stage};
@@ -15,6 +16,7 @@ use failover::ids::{
     DrillId, Epoch, Generation, InstanceId, NameServerId, Revision, ScheduleId, ServiceId, SiteId,
     SystemIdentifier, TransitionId, VoterId,
 };
+use failover::loss::Loss;
 use failover::position::Position;
 use failover::readiness::{Level, SiteVerdict};
 use failover::rehearse::Rehearsal;
@@ -138,6 +140,37 @@ pub struct OpenDrill {
     pub given_up: bool,
     /// What it waits for; empty where the answering voter does not lead.
     pub waits: Vec<Finding>,
+}
+
+/// `GET /v1/approvals`: what waits for a second person, and what did lately.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approvals {
+    /// The answering voter's wall clock.
+    pub at: Timestamp,
+    /// By the hash of its plan.
+    pub requests: BTreeMap<String, ApprovalTold>,
+}
+
+/// `GET /v1/loss/{service}`: what would be lost of a service, if that were accepted now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossTold {
+    /// The answering voter's wall clock.
+    pub at: Timestamp,
+    /// The loss.
+    pub loss: Option<Loss>,
+    /// Why none need be, or none can be accepted.
+    pub refused: Vec<Finding>,
+}
+
+/// A request that needs two people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalTold {
+    /// In one line.
+    pub what: String,
+    /// Whether it may still be approved.
+    pub waits: bool,
+    /// All of it.
+    pub pending: Pending,
 }
 
 /// `GET /v1/drills`.
@@ -483,4 +516,7 @@ pub struct Accepted {
     pub drill: Option<DrillId>,
     /// What happened, as the history says it.
     pub text: String,
+    /// The hash of its plan, where it waits for a second person: nothing has changed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }

@@ -1,11 +1,12 @@
 //! The HTTP API of a voter.
 //!
 //! Whoever has a certificate of the cluster may connect; what each may ask for is decided here,
-//! by the kind and the name in its certificate (I-32). Every refusal is logged.
+//! by the kind, the role and the name in its certificate (I-32). Every refusal is logged.
 
 mod alerts;
 mod bundle;
 mod drill;
+mod rights;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use axum::{Extension, Json, Router};
 use failover::Request;
 use failover::event::NoteKind;
 use failover::ids::{InstanceId, NameServerId, ServiceId, TransitionId};
+use failover::people::Role;
 use failover::rehearse::Hypothesis;
 use failover::report::{Observation, Report};
 use serde::Deserialize;
@@ -26,7 +28,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use wire::http::Problem;
-use wire::role::{Kind, Peer, Shown};
+use wire::role::{Peer, Shown};
 
 use crate::audit::asked;
 use crate::door::{self, Reason};
@@ -74,9 +76,12 @@ pub fn router(routes: Arc<Routes>) -> Router {
         .route("/v1/drills", get(drill::all))
         .route("/v1/drills/{id}", get(drill::one))
         .route("/v1/drill-plan", get(drill::plan))
+        .route("/v1/approvals", get(approvals))
+        .route("/v1/loss/{service}", get(loss))
         .route("/v1/requests", post(request))
         .with_state(routes.clone())
         .merge(page::files())
+        .layer(axum::middleware::from_fn(rights::admit))
         .layer(axum::middleware::from_fn_with_state(routes, door::guard))
 }
 
@@ -96,11 +101,12 @@ fn refused(code: StatusCode, error: impl Into<String>, remedy: &str) -> Refused 
     Refused(code, Problem::new(error).with_remedy(remedy))
 }
 
-fn role(peer: &Peer, kind: Kind, name: Option<&str>) -> Result<(), Refused> {
-    if peer.kind == kind && name.is_none_or(|name| name == peer.name) {
+/// Of those that [`rights`] lets in, the one that is named.
+fn only(peer: &Peer, name: &str) -> Result<(), Refused> {
+    if name == peer.name {
         return Ok(());
     }
-    let wanted = name.map_or_else(|| format!("a {kind}"), |name| format!("{kind} `{name}`"));
+    let wanted = format!("{} `{name}`", peer.kind);
     tracing::warn!(%peer, "refused: this is for {wanted}");
     Err(refused(
         StatusCode::FORBIDDEN,
@@ -170,9 +176,8 @@ async fn readyz(State(routes): Shared) -> Answered {
 }
 
 async fn report(State(routes): Shared, Extension(peer): Extension<Peer>, body: Bytes) -> Answered {
-    role(&peer, Kind::Agent, None)?;
     let report: Report = read(&peer, &body)?;
-    role(&peer, Kind::Agent, Some(report.instance.as_str()))?;
+    only(&peer, report.instance.as_str())?;
     routes.hooks(&peer, &report);
     if let Some(receiver) = report.receiver.as_ref().filter(|receiver| !receiver.streaming) {
         // A broken stream: look for oneself, now.
@@ -193,7 +198,7 @@ async fn assignment(
     Path(instance): Path<String>,
     Parameters(After { after }): Parameters<After>,
 ) -> Answered {
-    role(&peer, Kind::Agent, Some(&instance))?;
+    only(&peer, &instance)?;
     let instance: InstanceId = name(&instance)?;
     let polling = Polling { routes: &routes, instance: &instance, done: false };
     let found = poll(&routes, |projection| {
@@ -248,7 +253,7 @@ async fn zone(
     Extension(shown): Extension<Shown>,
     Parameters(ZonePoll { after, server, have }): Parameters<ZonePoll>,
 ) -> Answered {
-    role(&peer, Kind::Dns, Some(&server))?;
+    only(&peer, &server)?;
     let server: NameServerId = name(&server)?;
     {
         let routes = routes.clone();
@@ -305,7 +310,6 @@ async fn raft(
     Parameters(Posted { answer: reads }): Parameters<Posted>,
     body: Bytes,
 ) -> Answered {
-    role(&peer, Kind::Voter, None)?;
     let envelope: Envelope = read(&peer, &body)?;
     if let Some(reason) = routes.standing.borrow().stopped.clone() {
         return answer(Reply::Stopped(reason));
@@ -326,7 +330,6 @@ async fn raft(
 }
 
 async fn forward(State(routes): Shared, Extension(peer): Extension<Peer>, body: Bytes) -> Answered {
-    role(&peer, Kind::Voter, None)?;
     let question: Question = read(&peer, &body)?;
     // One step only: a voter that does not lead says so, and passes nothing on.
     let leads = routes.standing.borrow().leads;
@@ -335,17 +338,16 @@ async fn forward(State(routes): Shared, Extension(peer): Extension<Peer>, body: 
 }
 
 /// Asks the leader; what this voter knows itself is better than nothing, and says who answered.
-async fn look_up(routes: &Routes, peer: &Peer, query: Query) -> Result<Reply, Refused> {
-    role(peer, Kind::Operator, None)?;
+async fn look_up(routes: &Routes, query: Query) -> Reply {
     let reply = routes.ask(Question::Query(query.clone())).await;
     if matches!(reply, Reply::NoLeader | Reply::InDoubt(_)) {
-        return Ok(routes.ask_here(Question::Query(query)).await);
+        return routes.ask_here(Question::Query(query)).await;
     }
-    Ok(reply)
+    reply
 }
 
-async fn query(routes: &Routes, peer: &Peer, query: Query) -> Answered {
-    answer(look_up(routes, peer, query).await?)
+async fn query(routes: &Routes, query: Query) -> Answered {
+    answer(look_up(routes, query).await)
 }
 
 #[derive(Deserialize)]
@@ -357,27 +359,19 @@ struct StatusOf {
 
 async fn status(
     State(routes): Shared,
-    Extension(peer): Extension<Peer>,
     Parameters(StatusOf { here }): Parameters<StatusOf>,
 ) -> Answered {
-    if !here {
-        return query(&routes, &peer, Query::Status).await;
+    if here {
+        return answer(routes.ask_here(Question::Query(Query::Status)).await);
     }
-    role(&peer, Kind::Operator, None)?;
-    answer(routes.ask_here(Question::Query(Query::Status)).await)
+    query(&routes, Query::Status).await
 }
 
-async fn overview(
-    State(routes): Shared,
-    Extension(peer): Extension<Peer>,
-    Parameters(after): Parameters<page::After>,
-) -> Answered {
-    role(&peer, Kind::Operator, None)?;
+async fn overview(State(routes): Shared, Parameters(after): Parameters<page::After>) -> Answered {
     Ok(page::overview(&routes, Audience::Operators, after).await)
 }
 
-async fn events(State(routes): Shared, Extension(peer): Extension<Peer>) -> Answered {
-    role(&peer, Kind::Operator, None)?;
+async fn events(State(routes): Shared) -> Answered {
     Ok(page::events(&routes, Audience::Operators))
 }
 
@@ -387,7 +381,7 @@ async fn explain(
     Path(service): Path<String>,
 ) -> Answered {
     let service: ServiceId = name(&service)?;
-    let reply = look_up(&routes, &peer, Query::Explain(service.clone())).await?;
+    let reply = look_up(&routes, Query::Explain(service.clone())).await;
     if let Reply::Found(found) = &reply {
         let first = found.pointer("/findings/0/text").and_then(serde_json::Value::as_str);
         let proposes = found.pointer("/proposes").and_then(serde_json::Value::as_str);
@@ -420,7 +414,6 @@ async fn what_if(
     Extension(peer): Extension<Peer>,
     Parameters(WhatIfOf { hypothesis }): Parameters<WhatIfOf>,
 ) -> Answered {
-    role(&peer, Kind::Operator, None)?;
     let hypothesis: Box<Hypothesis> = read(&peer, &Bytes::from(hypothesis))?;
     let text = match &*hypothesis {
         Hypothesis::LoseSite(site) => format!("what if site {site} is lost"),
@@ -444,10 +437,8 @@ struct ReadinessOf {
 /// As [`what_if`].
 async fn readiness(
     State(routes): Shared,
-    Extension(peer): Extension<Peer>,
     Parameters(ReadinessOf { of }): Parameters<ReadinessOf>,
 ) -> Answered {
-    role(&peer, Kind::Operator, None)?;
     answer(routes.ask(Question::Query(Query::Readiness { of })).await)
 }
 
@@ -459,22 +450,17 @@ struct HistoryOf {
 
 async fn history(
     State(routes): Shared,
-    Extension(peer): Extension<Peer>,
     Parameters(HistoryOf { service, limit }): Parameters<HistoryOf>,
 ) -> Answered {
-    query(&routes, &peer, Query::History { service, limit: limit.unwrap_or(100) }).await
+    query(&routes, Query::History { service, limit: limit.unwrap_or(100) }).await
 }
 
-async fn transitions(State(routes): Shared, Extension(peer): Extension<Peer>) -> Answered {
-    query(&routes, &peer, Query::Transitions).await
+async fn transitions(State(routes): Shared) -> Answered {
+    query(&routes, Query::Transitions).await
 }
 
-async fn transition(
-    State(routes): Shared,
-    Extension(peer): Extension<Peer>,
-    Path(id): Path<u64>,
-) -> Answered {
-    query(&routes, &peer, Query::Transition(TransitionId(id))).await
+async fn transition(State(routes): Shared, Path(id): Path<u64>) -> Answered {
+    query(&routes, Query::Transition(TransitionId(id))).await
 }
 
 #[derive(Deserialize)]
@@ -486,20 +472,28 @@ struct AuditFrom {
 /// Answered by the voter that is asked: what each of them has can be compared.
 async fn audit(
     State(routes): Shared,
-    Extension(peer): Extension<Peer>,
     Parameters(AuditFrom { from }): Parameters<AuditFrom>,
 ) -> Answered {
-    role(&peer, Kind::Operator, None)?;
     answer(routes.ask_here(Question::Query(Query::Audit(from))).await)
 }
 
-async fn topology(State(routes): Shared, Extension(peer): Extension<Peer>) -> Answered {
-    query(&routes, &peer, Query::Topology).await
+/// As [`what_if`].
+async fn loss(State(routes): Shared, Path(service): Path<String>) -> Answered {
+    let service: ServiceId = name(&service)?;
+    answer(routes.ask(Question::Query(Query::Loss(service))).await)
+}
+
+async fn approvals(State(routes): Shared) -> Answered {
+    query(&routes, Query::Approvals).await
+}
+
+async fn topology(State(routes): Shared) -> Answered {
+    query(&routes, Query::Topology).await
 }
 
 async fn request(State(routes): Shared, Extension(peer): Extension<Peer>, body: Bytes) -> Answered {
-    role(&peer, Kind::Operator, None)?;
     let request: Box<Request> = read(&peer, &body)?;
     tracing::info!(%peer, "an operator asks: {}", asked(&request));
-    answer(routes.ask(Question::Request { by: peer.name, request }).await)
+    let role = peer.role().unwrap_or(Role::Viewer);
+    answer(routes.ask(Question::Request { by: peer.name, role, request }).await)
 }

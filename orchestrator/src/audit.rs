@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::message::EVENT_BYTES;
 
 pub use ledger::{Heard, Ledger};
-pub use words::{about, asked, is_note, kind, service_of, what};
+pub use words::{about, asked, is_note, kind, what};
 
 /// The longest line: an event and what stands round it, in bytes.
 pub const LINE_BYTES: usize = EVENT_BYTES + 1_024;

@@ -73,7 +73,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[must_use]
 pub fn called(peer: &Peer) -> String {
     match peer.kind {
-        Kind::Operator => peer.name.clone(),
+        Kind::Operator(_) => peer.name.clone(),
         Kind::Voter | Kind::Agent | Kind::Dns => format!("{} {}", peer.kind, peer.name),
     }
 }

@@ -160,7 +160,6 @@ impl Place {
     }
 
     /// What is new, from now on, as server-sent events.
-    #[must_use]
     pub fn events(self) -> Body {
         let (sender, body) = Channel::<Bytes, Infallible>::new(1);
         tokio::spawn(self.stream(sender));
@@ -307,24 +306,23 @@ async fn answered(asking: &mut Option<JoinHandle<Option<Known>>>) -> Option<Know
 }
 
 async fn ask_leader(routes: &Routes) -> Option<Known> {
-    match routes.ask(Question::Query(Query::Overview)).await {
-        Reply::Found(value) => serde_json::from_value(value).ok(),
-        _ => None,
-    }
+    let reply = routes.ask(Question::Query(Query::Overview)).await;
+    let Reply::Found(value) = reply else { return None };
+    serde_json::from_value(value).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(n: u64) -> Option<Arc<Told>> {
+    fn told(n: u64) -> Arc<Told> {
         let parts = [("n".to_owned(), n.to_string()), ("same".to_owned(), "[]".to_owned())];
-        Some(Arc::new(Told { revision: Revision(n), parts: parts.into() }))
+        Arc::new(Told { revision: Revision(n), parts: parts.into() })
     }
 
     #[test]
     fn only_what_differs_is_told_again() {
-        let (one, two) = (told(1).expect("it is told"), told(2).expect("it is told"));
+        let (one, two) = (told(1), told(2));
         assert_eq!(one.whole(), "{\"n\":1,\"same\":[]}");
         assert_eq!(two.since(Some(&one)), "{\"n\":2}");
     }
@@ -338,7 +336,7 @@ mod tests {
         assert_eq!(feed.anyone.1.available_permits(), PLACES - 1);
         let freed = async {
             for n in 1.. {
-                feed.anyone.0.send_replace(told(n));
+                feed.anyone.0.send_replace(Some(told(n)));
                 if feed.anyone.1.available_permits() == PLACES {
                     return;
                 }

@@ -9,12 +9,15 @@ mod units;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use failover::cluster::Voter;
 use failover::ids::{InstanceId, ServiceId, SiteId, VoterId};
+use failover::people::Role;
 use failover::topology::{Instance, NameServer, ServiceSpec};
 use wire::ca::{Authority, CaError, Leaf};
 use wire::files::{write_durably, write_secret};
+use wire::role::Peer;
 
 use crate::topology::Declared;
 
@@ -38,12 +41,53 @@ pub struct Plan<'a> {
     pub folder: &'a Path,
     /// Whether something may be there.
     pub mode: Mode,
-    /// The name in the operator's certificate: it signs every request in the history.
+    /// The name in the first admin's certificate: it signs every request in the history.
     pub operator: &'a str,
+    /// Who else gets a certificate.
+    pub people: &'a [Person],
     /// Where a site's folder will lie on its machines, for the unit files.
     pub home: &'a Path,
     /// Where the programs will lie on the machines, for the unit files.
     pub programs: &'a Path,
+}
+
+/// A person who gets a certificate: `NAME:ROLE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The name in it.
+    pub name: String,
+    /// The role in it.
+    pub role: Role,
+}
+
+impl FromStr for Person {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let roles = || Role::ALL.map(Role::as_str).join(", ");
+        let (name, role) = text
+            .split_once(':')
+            .ok_or_else(|| format!("write NAME:ROLE; roles are {}", roles()))?;
+        let role = Role::named(role)
+            .ok_or_else(|| format!("`{role}` is no role; there are {}", roles()))?;
+        let person = Self { name: name.to_owned(), role };
+        // What baton does by itself stands under these in the record.
+        let taken = ["baton", "calendar"].contains(&name);
+        if taken || Peer::parse(&format!("baton://c/{}", person.path())).is_none() {
+            return Err(format!(
+                "`{name}` cannot be a person's name: use 1 to 63 of letters, digits, -, _ and ., \
+                 and not `baton` or `calendar`"
+            ));
+        }
+        Ok(person)
+    }
+}
+
+impl Person {
+    /// What stands in a certificate behind the cluster's name.
+    fn path(&self) -> String {
+        format!("operator/{}/{}", self.name, self.role)
+    }
 }
 
 /// What was done.
@@ -109,6 +153,9 @@ pub fn init(plan: &Plan<'_>) -> Result<Written, InitError> {
     let mut making = Making::begin(plan)?;
     making.plain("topology.toml", plan.source.to_owned());
     making.operator()?;
+    for person in plan.people {
+        making.person(person)?;
+    }
     let voters = making.numbered_voters();
     for (id, voter, joins) in &voters {
         making.orchestrator(*id, voter, *joins, &voters)?;
@@ -224,6 +271,22 @@ impl<'a> Making<'a> {
             let unit = units::probe(&self.places(site), service.as_str());
             self.plain(format!("{site}/systemd/baton-probe@{service}.service"), unit);
         }
+        Ok(())
+    }
+
+    /// A folder of their own, to be handed over.
+    fn person(&mut self, person: &Person) -> Result<(), InitError> {
+        let folder = format!("people/{}-{}", person.name, person.role);
+        let leaf = Leaf {
+            common_name: format!("{}-{}", person.role, person.name),
+            uri: format!("baton://{}/{}", self.plan.declared.topology.cluster, person.path()),
+            addresses: Vec::new(),
+            names: Vec::new(),
+        };
+        self.certificate(&folder, "operator", &leaf)?;
+        let authority = self.authority.certificate_pem().to_owned();
+        self.pem(format!("{folder}/ca.crt"), authority, false);
+        self.plain(format!("{folder}/baton.toml"), configs::person(self.plan.declared));
         Ok(())
     }
 

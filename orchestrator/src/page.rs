@@ -48,6 +48,11 @@ const WAIT: Duration = Duration::from_millis(500);
 /// How long the first one may take to be made.
 const FIRST: Duration = Duration::from_secs(3);
 
+/// Whether a file lies there.
+pub fn is_file(path: &str) -> bool {
+    FILES.iter().any(|(of, ..)| *of == path)
+}
+
 /// The files.
 pub fn files() -> Router {
     let mut router = Router::new();
@@ -89,7 +94,9 @@ async fn events_for_anyone(State(routes): State<Arc<Routes>>) -> Response {
 pub async fn overview(routes: &Routes, audience: Audience, After { after }: After) -> Response {
     let Some(place) = routes.feed.listen(audience) else { return full() };
     let (after, within) = after.map_or((0, FIRST), |after| (after, WAIT));
-    if let Some(told) = place.newest(Revision(after), within).await { ([(header::CONTENT_TYPE, "application/json")], told.whole()).into_response() } else {
+    if let Some(told) = place.newest(Revision(after), within).await {
+        ([(header::CONTENT_TYPE, "application/json")], told.whole()).into_response()
+    } else {
         let text = "this voter does not act, or its disk does not answer: see its log\n";
         (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     }

@@ -27,9 +27,27 @@ pub fn hash(cluster: &Cluster, request: &Request, rehearsal: &Rehearsal) -> Stri
         })
         .collect();
     let plan = (&cluster.topology.cluster, cluster.topology_version, request, stands);
-    let text = serde_json::to_vec(&plan).expect("names and numbers are always JSON");
+    hashed(&serde_json::to_vec(&plan).expect("names and numbers are always JSON"))
+}
+
+/// The hash of a request that takes effect at once and needs a second person: of what is asked,
+/// but not why, of what is declared, of who votes, and of how the service it is about stands.
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "names and numbers are always JSON")]
+pub fn of(cluster: &Cluster, request: &Request) -> String {
+    let stand = request.service().and_then(|id| cluster.services.get(id)).map(|service| {
+        let step = service.step().map(failover::cluster::Step::name);
+        (service.epoch.0, step, service.primary.as_ref(), service.in_doubt())
+    });
+    let declared = (&cluster.topology.cluster, cluster.topology_version);
+    let voters: Vec<_> = cluster.voters.iter().map(|(id, voter)| (id, &voter.name)).collect();
+    let plan = (declared, voters, request.without_reason(), stand);
+    hashed(&serde_json::to_vec(&plan).expect("names and numbers are always JSON"))
+}
+
+fn hashed(text: &[u8]) -> String {
     let mut hash = String::with_capacity(64);
-    for byte in digest(&SHA256, &text).as_ref() {
+    for byte in digest(&SHA256, text).as_ref() {
         let _ = write!(hash, "{byte:02x}");
     }
     hash

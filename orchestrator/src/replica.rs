@@ -20,6 +20,7 @@ mod leading;
 mod members;
 mod notes;
 mod readiness;
+mod requests;
 mod sight;
 
 use std::collections::BTreeMap;
@@ -162,7 +163,9 @@ impl Replica {
             Input::Unreachable(voter) => self.not_delivered(voter),
             Input::Report { token, report } => self.hear_report(token, *report),
             Input::Observed(observation) => self.hear_observation(observation),
-            Input::Request { token, by, request } => self.hear_request(token, &by, &request),
+            Input::Request { token, by, role, request } => {
+                self.hear_request(token, (&by, role), &request);
+            }
             Input::Noted { token, by, note } => self.hear_note(token, &by, *note),
             Input::Alert { token, key, change } => self.hear_alert(token, key, change),
             Input::Query { token, query: Query::Audit(from) } => self.page(token, from),

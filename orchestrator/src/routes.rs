@@ -10,6 +10,7 @@ use failover::Request;
 use failover::alert::{AlertChange, AlertKey};
 use failover::event::Note;
 use failover::ids::{InstanceId, VoterId};
+use failover::people::Role;
 use failover::report::{Observation, Report};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TrySendError;
@@ -60,6 +61,9 @@ pub enum Question {
     Request {
         /// Who.
         by: String,
+        /// In which role. One that has none to say speaks for an admin.
+        #[serde(default, skip_serializing_if = "Role::is_admin")]
+        role: Role,
         /// What.
         request: Box<Request>,
     },

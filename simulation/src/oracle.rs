@@ -5,6 +5,7 @@
 mod commits;
 mod doubts;
 mod facts;
+mod given_up;
 mod lost;
 mod names;
 mod records;
@@ -227,6 +228,11 @@ impl Oracle {
             && let Some(state) = of(service).and_then(|index| self.services.get_mut(index))
         {
             state.forgo_asked = true;
+        }
+        if let Request::AcceptLoss { service, kept, .. } = request
+            && let Some(state) = of(service).and_then(|index| self.services.get_mut(index))
+        {
+            state.loss_asked = Some(kept.lsn);
         }
     }
 

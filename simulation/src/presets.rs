@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use failover::ids::{InstanceId, SiteId};
 use failover::topology::{
-    Dns, Instance, NameServer, OnLastCopy, ServiceSpec, Site, Timing, Topology,
+    Dns, Instance, NameServer, OnLastCopy, People, ServiceSpec, Site, Timing, Topology,
 };
 
 /// What makes one cluster another.
@@ -95,6 +95,8 @@ impl Preset {
             },
             timing: self.timing.clone(),
             services: services.collect(),
+            // One operator is simulated.
+            people: People { two_persons: false, ..People::default() },
             ..Topology::default()
         }
     }

@@ -253,10 +253,10 @@ fn fail_over(world: &mut World) {
 /// A voter whose disk was lost is taken out of the group, and another one is added.
 fn replace(world: &mut World, place: u8) {
     let Some(old) = world.voter_at(place) else { return };
-    insist(world, &Request::RemoveVoter { id: old });
+    insist(world, &Request::RemoveVoter { id: old, reason: "a disk was lost".into() });
     if let Some((id, voter)) = world.replace_voter(place) {
         world.coverage.hit("operator: a voter replaced");
-        insist(world, &Request::AddVoter { id, voter });
+        insist(world, &Request::AddVoter { id, voter, reason: "a disk was lost".into() });
     }
 }
 

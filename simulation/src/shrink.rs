@@ -282,12 +282,14 @@ fn asked(request: &Asked) -> Option<Verb> {
         Asked::Hold { .. } => verb::Request::Hold,
         Asked::Resume { .. } => verb::Request::Resume,
         Asked::Forgo { .. } => verb::Request::Forgo,
+        Asked::AcceptLoss { .. } => verb::Request::AcceptLoss,
         Asked::Apply { .. }
         | Asked::Drill { .. }
         | Asked::AbortDrill { .. }
         | Asked::Acknowledge { .. }
         | Asked::AddVoter { .. }
-        | Asked::RemoveVoter { .. } => return None,
+        | Asked::RemoveVoter { .. }
+        | Asked::Approve { .. } => return None,
     };
     let answer = verb::Answer::Any;
     Some(Verb::Ask(verb::Ask {

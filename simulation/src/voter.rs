@@ -297,7 +297,9 @@ impl Running {
                 }
                 match question {
                     Question::Report(report) => Input::Report { token, report },
-                    Question::Request { by, request } => Input::Request { token, by, request },
+                    Question::Request { by, role, request } => {
+                        Input::Request { token, by, role, request }
+                    }
                     Question::Noted { by, note } => Input::Noted { token, by, note },
                     Question::Alert { key, change } => Input::Alert { token, key, change },
                     Question::Query(query) => Input::Query { token, query },

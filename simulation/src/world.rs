@@ -208,7 +208,9 @@ impl World {
             self.start_name_server(server);
         }
         let topology = Box::new(self.topology.as_ref().clone());
-        self.ask(failover::Request::Apply { expected: 0, topology }, Duration::from_mins(2));
+        let reason = String::from("the first");
+        let request = failover::Request::Apply { expected: 0, topology, reason };
+        self.ask(request, Duration::from_mins(2));
     }
 
     /// True time.

@@ -1,9 +1,14 @@
 //! Who a certificate speaks for, as its URI says: `baton://CLUSTER/KIND/NAME`.
+//!
+//! A person's says in which role, too: `baton://CLUSTER/operator/NAME/ROLE`. Without one it is that
+//! of an admin, as it was before there were roles. A program that knows of no roles takes what has
+//! one for a stranger's.
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 
 use failover::Timestamp;
+use failover::people::Role;
 use ring::digest::{SHA256, digest};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -18,12 +23,20 @@ pub enum Kind {
     /// A name server.
     Dns,
     /// A person, or what works for one.
-    Operator,
+    Operator(Role),
 }
 
 impl Kind {
     /// Every kind: for what any certificate of the cluster may ask.
-    pub const ALL: &'static [Self] = &[Self::Voter, Self::Agent, Self::Dns, Self::Operator];
+    pub const ALL: &'static [Self] = &[
+        Self::Voter,
+        Self::Agent,
+        Self::Dns,
+        Self::Operator(Role::Viewer),
+        Self::Operator(Role::Operator),
+        Self::Operator(Role::Approver),
+        Self::Operator(Role::Admin),
+    ];
 
     /// The word in the URI.
     pub const fn as_str(self) -> &'static str {
@@ -31,12 +44,18 @@ impl Kind {
             Self::Voter => "voter",
             Self::Agent => "agent",
             Self::Dns => "dns",
-            Self::Operator => "operator",
+            Self::Operator(_) => "operator",
         }
     }
 
     fn parse(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.as_str() == word)
+        match word {
+            "voter" => Some(Self::Voter),
+            "agent" => Some(Self::Agent),
+            "dns" => Some(Self::Dns),
+            "operator" => Some(Self::Operator(Role::Admin)),
+            _ => None,
+        }
     }
 }
 
@@ -76,15 +95,28 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Reads `baton://CLUSTER/KIND/NAME`; `None` for every other text, and for unknown kinds.
+    /// Reads `baton://CLUSTER/KIND/NAME`, with `/ROLE` behind a person's; `None` for every other
+    /// text, for unknown kinds and unknown roles.
     pub fn parse(uri: &str) -> Option<Self> {
         let mut parts = uri.strip_prefix("baton://")?.split('/');
-        let peer = Self {
+        let mut peer = Self {
             cluster: word(parts.next()?)?,
             kind: Kind::parse(parts.next()?)?,
             name: word(parts.next()?)?,
         };
+        if let Some(role) = parts.next() {
+            let Kind::Operator(said) = &mut peer.kind else { return None };
+            *said = Role::named(role)?;
+        }
         parts.next().is_none().then_some(peer)
+    }
+
+    /// In which role a person asks; `None`: it is no person.
+    pub const fn role(&self) -> Option<Role> {
+        match self.kind {
+            Kind::Operator(role) => Some(role),
+            Kind::Voter | Kind::Agent | Kind::Dns => None,
+        }
     }
 
     /// Reads the peer out of a certificate (DER). `None` unless exactly one URI of our scheme is
@@ -134,7 +166,11 @@ fn word(text: &str) -> Option<String> {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "baton://{}/{}/{}", self.cluster, self.kind, self.name)
+        write!(f, "baton://{}/{}/{}", self.cluster, self.kind, self.name)?;
+        if let Kind::Operator(role) = self.kind {
+            write!(f, "/{role}")?;
+        }
+        Ok(())
     }
 }
 
@@ -151,6 +187,14 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_of_before_there_were_roles_is_an_admin_s() {
+        let peer = Peer::parse("baton://clinic-eu/operator/alice").expect("a person");
+        assert_eq!(peer.role(), Some(Role::Admin));
+        let viewer = Peer::parse("baton://clinic-eu/operator/alice/viewer").expect("a person");
+        assert_eq!((viewer.role(), viewer.name), (Some(Role::Viewer), peer.name));
+    }
+
+    #[test]
     fn other_uris_are_nobody() {
         for uri in [
             "",
@@ -160,6 +204,12 @@ mod tests {
             "baton:///voter/a",
             "baton://c/probe/probe",
             "baton://c/voter/a/b",
+            "baton://c/voter/a/admin",
+            "baton://c/operator/a/",
+            "baton://c/operator/a/root",
+            "baton://c/operator/a/Admin",
+            "baton://c/operator/a/admin/x",
+            "baton://c/admin/a",
             "baton://c/voter/a b",
             "https://c/voter/a",
             "baton://c/Voter/a",

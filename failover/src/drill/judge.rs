@@ -190,6 +190,7 @@ fn switch(
         step: Step::Quiesce,
         drill: Some(drill.id),
         readiness: None,
+        given_up: None,
     };
     let cause = format!("drill {}, {}: {}", drill.id, drill.stage.name(), drill.reason);
     Ok(Opinion::Service(change, cause))

@@ -63,7 +63,7 @@ impl Exercise {
 
     pub(crate) fn happens(&mut self, change: Change, cause: String, by: &str) -> bool {
         let stamp = Stamp { at: self.wall, monotonic_us: self.world.now.now.0, ..Stamp::default() };
-        let event = Event { stamp, by: by.into(), cause, plan: None, change };
+        let event = Event { stamp, by: by.into(), cause, plan: None, authority: None, change };
         apply(&mut self.world.now.cluster, &event)
     }
 

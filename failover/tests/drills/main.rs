@@ -89,6 +89,7 @@ fn i36_what_forbids_a_switchover_forbids_its_drill() {
         step: Step::Quiesce,
         drill: None,
         readiness: None,
+        given_up: None,
     });
     for kind in [Kind::Readiness, Kind::Switchover] {
         assert_eq!(exercise.refused_by(&asks(kind)), "transition-open");
@@ -261,6 +262,7 @@ fn i36_what_becomes_of_its_switchover_becomes_of_the_drill() {
         step: Step::Seal,
         drill: None,
         readiness: None,
+        given_up: None,
     });
     let outcome = exercise.outcome().clone();
     assert!(matches!(&outcome, Outcome::Overtaken(why) if why.contains("from transition 2")));

@@ -151,6 +151,7 @@ fn i20_i36_a_late_change_of_a_drill_has_no_effect() {
             step: Step::Quiesce,
             drill: Some(DrillId(number)),
             readiness: None,
+            given_up: None,
         };
         let change = Change::Service { service: clinic(), seen, change };
         assert!(!exercise.happens(change, String::new(), "x"), "it dwells");

@@ -160,6 +160,8 @@ pub(crate) fn switched(to: &str) -> Record {
         by: "alice".into(),
         cause: String::new(),
         plan: None,
+        authority: None,
+        given_up: None,
         drill: None,
         readiness: None,
         from: Some(id("a")),

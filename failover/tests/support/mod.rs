@@ -171,6 +171,7 @@ impl Situation {
             Change::Topology { .. }
             | Change::VoterSet { .. }
             | Change::VoterRemoved { .. }
+            | Change::Asked { .. }
             | Change::Noted { .. }
             | Change::Drill { .. }
             | Change::Occasion { .. }

@@ -20,31 +20,18 @@ pub fn asked(request: &Request) -> String {
         Request::Forgo { service, from, to, .. } => {
             format!("give up commits of {service} in doubt at {from}..{to}")
         }
+        Request::AcceptLoss { service, kept, bytes, .. } => format!(
+            "fail {service} over and lose what is behind {kept}, {}",
+            failover::loss::told(*bytes)
+        ),
         Request::Drill { kind, service, .. } => {
             format!("drill {service}: {}", kind.name())
         }
         Request::AbortDrill { drill, .. } => format!("give drill {drill} up"),
         Request::Acknowledge { alert, .. } => format!("acknowledge alert {alert}"),
-        Request::AddVoter { id, voter } => format!("add voter {id}, {}", voter.name),
-        Request::RemoveVoter { id } => format!("remove voter {id}"),
-    }
-}
-
-/// The service that a request is about.
-#[must_use]
-pub fn service_of(request: &Request) -> Option<&ServiceId> {
-    match request {
-        Request::Switchover { service, .. }
-        | Request::Failover { service, .. }
-        | Request::Hold { service, .. }
-        | Request::Resume { service, .. }
-        | Request::Drill { service, .. }
-        | Request::Forgo { service, .. } => Some(service),
-        Request::Apply { .. }
-        | Request::AbortDrill { .. }
-        | Request::Acknowledge { .. }
-        | Request::AddVoter { .. }
-        | Request::RemoveVoter { .. } => None,
+        Request::AddVoter { id, voter, .. } => format!("add voter {id}, {}", voter.name),
+        Request::RemoveVoter { id, .. } => format!("remove voter {id}"),
+        Request::Approve { plan, .. } => format!("approve {plan}"),
     }
 }
 
@@ -66,6 +53,7 @@ pub fn kind(event: &Event) -> &'static str {
         Change::Topology { .. }
         | Change::VoterSet { .. }
         | Change::VoterRemoved { .. }
+        | Change::Asked { .. }
         | Change::Drill { .. }
         | Change::Occasion { .. }
         | Change::Alert { .. }
@@ -92,6 +80,7 @@ pub fn about(event: &Event) -> Option<&ServiceId> {
         Change::Service { service, .. }
         | Change::Drill { change: DrillChange::Begun { service, .. }, .. } => Some(service),
         Change::Noted { note } => note.service.as_ref(),
+        Change::Asked { request, .. } => request.service(),
         Change::Topology { .. }
         | Change::VoterSet { .. }
         | Change::VoterRemoved { .. }
@@ -113,6 +102,9 @@ pub fn what(event: &Event) -> String {
         Change::Noted { note } if note.times > 1 => format!("{} ({} times)", note.text, note.times),
         Change::Noted { note } => note.text.clone(),
         Change::Service { change, .. } => of_service(change),
+        Change::Asked { plan, request, .. } => {
+            format!("a second person is to approve {plan}: {}", asked(request))
+        }
         Change::Occasion { entry, missed: None, .. } => {
             format!("calendar: {entry} is held from here on")
         }
@@ -122,7 +114,11 @@ pub fn what(event: &Event) -> String {
         Change::Drill { drill, stage, change } => of_drill(*drill, *stage, change),
         Change::Alert { key, change } => change.words(key),
     };
-    if event.cause.is_empty() { text } else { format!("{text}: {}", event.cause) }
+    let text = if event.cause.is_empty() { text } else { format!("{text}: {}", event.cause) };
+    match event.authority.as_ref().and_then(|authority| authority.approved.as_ref()) {
+        Some(yes) => format!("{text}; approved by {} ({}): {}", yes.by, yes.role, yes.reason),
+        None => text,
+    }
 }
 
 fn of_drill(drill: DrillId, stage: Option<Stage>, change: &DrillChange) -> String {

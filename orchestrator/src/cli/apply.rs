@@ -11,6 +11,7 @@ use orchestrator::topology::{Declared, Difference, diff};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::approve;
 use crate::client::{Cluster, Failure};
 use crate::screen::{Mood, Output, print, remark, tinted};
 use crate::settings::Settings;
@@ -47,11 +48,19 @@ pub async fn apply(globals: &Globals, arguments: &Apply) -> Result<u8, Failure> 
     }
     if !arguments.yes {
         eprint!("{}", text(&compared));
+    }
+    let reason = arguments.reason.clone().given()?;
+    if !arguments.yes {
         confirm()?;
     }
-    let request =
-        Request::Apply { expected: compared.version, topology: Box::new(compared.wanted.clone()) };
+    let request = Request::Apply {
+        expected: compared.version,
+        topology: Box::new(compared.wanted.clone()),
+        reason,
+    };
     let accepted = compared.cluster.request(&request).await?;
+    let cluster = &compared.cluster;
+    let accepted = approve::settled(globals, cluster, accepted, &arguments.second).await?;
     if arguments.yes || globals.output == Output::Json {
         show(globals.output, &compared, true)?;
     }

@@ -18,7 +18,7 @@ use orchestrator::answers::{
 
 use crate::client::{Cluster, Failure};
 use crate::screen::{print, remark};
-use crate::verbs::{Format, Globals};
+use crate::verbs::{Format, Globals, Reason};
 use crate::what_if::encoded;
 
 /// `baton drill`
@@ -108,9 +108,8 @@ Ctrl-C ends the watching, never the drill: `baton drill abort` does.")]
 pub struct Run {
     #[command(flatten)]
     pub wanted: Wanted,
-    /// Why, for the record
-    #[arg(long)]
-    pub reason: String,
+    #[command(flatten)]
+    pub reason: Reason,
     /// Return as soon as the cluster has begun it
     #[arg(long)]
     pub no_wait: bool,
@@ -124,9 +123,8 @@ pub struct Run {
 pub struct Abort {
     /// Its number
     pub id: u64,
-    /// Why, for the record
-    #[arg(long)]
-    pub reason: String,
+    #[command(flatten)]
+    pub reason: Reason,
 }
 
 /// `baton drill report`
@@ -173,6 +171,7 @@ pub async fn run(globals: &Globals, arguments: Arguments) -> Result<u8, Failure>
         DrillVerb::Plan(wanted) => plan(globals, &cluster, wanted).await,
         DrillVerb::Run(arguments) => begin(globals, &cluster, arguments).await,
         DrillVerb::Abort(Abort { id, reason }) => {
+            let reason = reason.given()?;
             let request = Request::AbortDrill { drill: DrillId(id), reason };
             let accepted = cluster.request(&request).await?;
             let text = format!("{}\nwatch it: baton drill report {id}", accepted.text);
@@ -201,7 +200,7 @@ async fn plan(globals: &Globals, cluster: &Cluster, wanted: Wanted) -> Result<u8
 async fn begin(globals: &Globals, cluster: &Cluster, arguments: Run) -> Result<u8, Failure> {
     let Run { wanted, reason, no_wait, wait_timeout } = arguments;
     let limit = wanted.dwell.saturating_add(wait_timeout);
-    let accepted = cluster.request(&wanted.request(reason)).await?;
+    let accepted = cluster.request(&wanted.request(reason.given()?)).await?;
     match accepted.drill {
         Some(id) if !no_wait => {
             remark(globals.output, &accepted.text);

@@ -27,6 +27,7 @@ pub fn run(globals: &Globals, arguments: &Init) -> Result<u8, Failure> {
         folder: &arguments.out,
         mode: if arguments.update { Mode::Update } else { Mode::New },
         operator: &arguments.operator,
+        people: &arguments.person,
         home: &arguments.home,
         programs: &arguments.programs,
     };

@@ -3,8 +3,10 @@
 //! Answers go to standard output, remarks and errors to standard error; `-o json` makes both JSON.
 //! Every end has a documented exit status.
 
+mod accept_loss;
 mod alerts;
 mod apply;
+mod approve;
 mod audit;
 mod client;
 mod dns;
@@ -91,6 +93,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Hold(arguments) => hold::hold(&globals, arguments).await,
         Verb::Resume(arguments) => hold::resume(&globals, arguments).await,
         Verb::Forgo(arguments) => hold::forgo(&globals, arguments).await,
+        Verb::Approve(arguments) => approve::run(&globals, arguments).await,
         Verb::History(arguments) => history::run(&globals, &arguments).await,
         Verb::Report(arguments) => report::run(&globals, &arguments).await,
         Verb::Incident(arguments) => incident::run(&globals, &arguments).await,

@@ -1,8 +1,11 @@
 //! The verbs and their arguments, as clap reads them.
 
+mod approve;
 mod audit;
 mod incident;
+mod init;
 mod probe;
+mod reason;
 mod report;
 
 use std::net::SocketAddr;
@@ -14,9 +17,12 @@ use failover::ids::{InstanceId, Lsn, ServiceId, SiteId, VoterId};
 
 use crate::screen::Output;
 
+pub use approve::{Approve, Second};
 pub use audit::{Audit, AuditExport, AuditList, AuditVerb, AuditVerify};
 pub use incident::{Collect, Incident, IncidentVerb, Since};
+pub use init::Init;
 pub use probe::{Probe, Sla};
+pub use reason::Reason;
 pub use report::{Format, Report, Verify};
 
 /// The exit statuses, as `baton help exit-codes` prints them.
@@ -67,6 +73,7 @@ Act:
   forgo       Give up commits in doubt, by their exact range, so that a lost primary can be replaced
   drill       Rehearse a disaster: list, plan, run, schedule, abort, report
   ack         Take an alert on: nobody is reminded of it any more
+  approve     Say yes to what another person asked for, or list what waits for that
   hold        Pause automation of a service
   resume      Let automation go on, and acknowledge the last automatic failover
 
@@ -80,7 +87,7 @@ Options:
 const EXAMPLES: &str = "\
 Examples:
   baton init topology.toml --out cluster/
-  baton --config cluster/operator/baton.toml apply topology.toml
+  baton --config cluster/operator/baton.toml apply topology.toml --reason \"the first\"
   baton status
   baton switchover clinic --to roubaix-1 --reason \"kernel update in arezzo\"
   baton report 7 --journal probe.jsonl
@@ -163,6 +170,8 @@ pub enum Verb {
     Resume(Reasoned),
     /// Give up commits in doubt, by their exact range, so that a lost primary can be replaced
     Forgo(Forgo),
+    /// Say yes to what another person asked for, or list what waits for that
+    Approve(Approve),
     /// What happened, newest last
     History(History),
     /// One change of primary: phases, positions, who was rejected and why
@@ -220,34 +229,6 @@ pub struct Man {
     pub out: Option<PathBuf>,
 }
 
-/// `baton init`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  baton init topology.toml --out cluster/
-  scp -r cluster/arezzo/. root@arezzo:/var/lib/baton/
-
-The folder `ca` signs for the whole cluster: keep it off the machines.")]
-pub struct Init {
-    /// The topology file
-    pub topology: PathBuf,
-    /// Where to write: an empty or new folder
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Add what is new to a folder written earlier; keys and files that are there stay
-    #[arg(long, visible_alias = "add-voter")]
-    pub update: bool,
-    /// The name in the operator's certificate; it is in the history of all you do
-    #[arg(long, value_name = "NAME", env = "USER", default_value = "operator")]
-    pub operator: String,
-    /// Where a site's folder will lie on its machines (for the unit files)
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/baton")]
-    pub home: PathBuf,
-    /// Where the programs will lie on the machines (for the unit files)
-    #[arg(long, value_name = "DIR", default_value = "/usr/local/bin")]
-    pub programs: PathBuf,
-}
-
 /// `baton plan`
 #[derive(Debug, Args)]
 pub struct Plan {
@@ -258,6 +239,9 @@ pub struct Plan {
 /// `baton apply`
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Example:
+  baton apply topology.toml --reason \"a third site for clinic\"
+
 The difference is shown first. The cluster takes the new topology only if nobody changed it since
 (compare-and-set by version).")]
 pub struct Apply {
@@ -266,6 +250,10 @@ pub struct Apply {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub second: Second,
 }
 
 /// `baton status`
@@ -349,9 +337,8 @@ pub struct Switchover {
     /// The new primary [default: the best candidate]
     #[arg(long, value_name = "INSTANCE")]
     pub to: Option<InstanceId>,
-    /// Why, for the record
-    #[arg(long)]
-    pub reason: String,
+    #[command(flatten)]
+    pub reason: Reason,
     /// Only show what would happen, and the hash of that plan
     #[arg(long)]
     pub dry_run: bool,
@@ -362,19 +349,47 @@ pub struct Switchover {
 /// `baton failover`
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Examples:
+  baton failover clinic --reason \"fire at arezzo\"
+  baton failover clinic --accept-loss --journal probe.jsonl --reason \"arezzo and bari burned\"
+
 For when you know that the primary is lost and baton cannot. Enough standbys are sealed first: what
-was acknowledged is not lost even if you are wrong. To move a healthy primary use `switchover`.")]
+was acknowledged is not lost even if you are wrong. To move a healthy primary use `switchover`.
+
+Where that is refused because everyone who must be asked is lost for good, --accept-loss says first
+what would be lost, wants the number of bytes typed back, and needs a second person.")]
 pub struct Failover {
     /// The service
     pub service: ServiceId,
-    /// Why, for the record
-    #[arg(long)]
-    pub reason: String,
+    #[command(flatten)]
+    pub reason: Reason,
     /// Only show what would happen, and the hash of that plan
     #[arg(long)]
     pub dry_run: bool,
+    /// Give up what only lost instances hold
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// The loss in bytes as it was shown, or `unknown`; not asked for on the terminal then
+    #[arg(long, value_name = "BYTES", requires = "accept_loss", value_parser = loss_bytes)]
+    pub loss_bytes: Option<LossBytes>,
+    /// A probe writer's journal: how many of its acknowledged writes would be lost
+    #[arg(long, value_name = "FILE", requires = "accept_loss")]
+    pub journal: Option<PathBuf>,
     #[command(flatten)]
     pub waiting: Waiting,
+}
+
+/// A number of bytes; `None`: nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossBytes(pub Option<u64>);
+
+/// Reads what is typed for a loss.
+pub fn loss_bytes(text: &str) -> Result<LossBytes, String> {
+    if text == "unknown" {
+        return Ok(LossBytes(None));
+    }
+    let number = text.parse().map_err(|_| "a number of bytes, or `unknown`".to_owned())?;
+    Ok(LossBytes(Some(number)))
 }
 
 /// `baton hold`, `baton resume`
@@ -382,9 +397,8 @@ pub struct Failover {
 pub struct Reasoned {
     /// The service
     pub service: ServiceId,
-    /// Why, for the record
-    #[arg(long, default_value = "")]
-    pub reason: String,
+    #[command(flatten)]
+    pub reason: Reason,
 }
 
 /// `baton forgo`
@@ -395,9 +409,10 @@ pub struct Forgo {
     /// What is given up, as `baton explain` names it: 0/3000A10..0/3000B28
     #[arg(long, value_parser = range)]
     pub range: (Lsn, Lsn),
-    /// Why, for the record
-    #[arg(long)]
-    pub reason: String,
+    #[command(flatten)]
+    pub reason: Reason,
+    #[command(flatten)]
+    pub second: Second,
 }
 
 fn range(text: &str) -> Result<(Lsn, Lsn), String> {
@@ -443,12 +458,18 @@ pub enum VotersVerb {
         /// Where it listens
         #[arg(long, value_name = "IP:PORT")]
         address: SocketAddr,
+        #[command(flatten)]
+        reason: Reason,
     },
     /// Take one out of the group; its number is never used again
     Remove {
         /// Its number
         #[arg(value_parser = voter_id)]
         id: VoterId,
+        #[command(flatten)]
+        reason: Reason,
+        #[command(flatten)]
+        second: Second,
     },
 }
 

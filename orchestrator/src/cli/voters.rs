@@ -3,6 +3,7 @@
 use failover::Request;
 use failover::cluster::Voter;
 
+use crate::approve;
 use crate::client::{Cluster, Failure};
 use crate::screen::{Mood, age, cell, lines, print, table};
 use crate::verbs::{Globals, Voters, VotersVerb};
@@ -11,15 +12,21 @@ use crate::words;
 pub async fn run(globals: &Globals, arguments: Voters) -> Result<u8, Failure> {
     match arguments.verb {
         None | Some(VotersVerb::List) => list(globals).await,
-        Some(VotersVerb::Add { id, name, site, address }) => {
+        Some(VotersVerb::Add { id, name, site, address, reason }) => {
             let site = site.unwrap_or_else(|| name.clone());
             let site = site.parse().map_err(|error: failover::ids::NameError| {
                 Failure::config(format!("--site: {error}"), "")
             })?;
             let voter = Voter { name, site, address, incarnation: None };
-            ask(globals, Request::AddVoter { id, voter }).await
+            let reason = reason.given()?;
+            ask(globals, Request::AddVoter { id, voter, reason }).await
         }
-        Some(VotersVerb::Remove { id }) => ask(globals, Request::RemoveVoter { id }).await,
+        Some(VotersVerb::Remove { id, reason, second }) => {
+            let request = Request::RemoveVoter { id, reason: reason.given()? };
+            let (_, accepted) = approve::ask(globals, &request, &second).await?;
+            print(globals.output, &accepted, &accepted.text)?;
+            Ok(wire::exit::OK)
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod lines;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use failover::ids::Revision;
@@ -17,6 +17,7 @@ use orchestrator::words::span;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio::time::sleep;
 use wire::http::Client;
 
@@ -255,6 +256,7 @@ impl Drop for Restored {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "a keyboard has more keys than we use")]
 fn read_key() -> Key {
     match event::read() {
         Ok(Event::Key(KeyEvent { code, modifiers, kind, .. })) if kind != KeyEventKind::Release => {

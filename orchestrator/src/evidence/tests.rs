@@ -21,7 +21,7 @@ fn event(number: u64, service: &str, change: ServiceChange) -> Event {
     let seen = State { epoch: Epoch(1), step: Some(Step::Seal), generation: Generation(1) };
     let change = Change::Service { service: service.parse().expect("a name"), seen, change };
     let (stamp, cause) = (stamp(number), format!("cause {number}"));
-    Event { stamp, by: "baton".into(), cause, plan: None, change }
+    Event { stamp, by: "baton".into(), cause, plan: None, authority: None, change }
 }
 
 /// A chain of twelve records, and the transition whose steps are the fifth, eighth and tenth.
@@ -41,6 +41,7 @@ fn story() -> (Vec<String>, Record) {
                         step: Step::Seal,
                         drill: None,
                         readiness: None,
+                        given_up: None,
                     },
                 )
             }
@@ -69,6 +70,8 @@ fn story() -> (Vec<String>, Record) {
         by: "baton".into(),
         cause: "cause 5".into(),
         plan: None,
+        authority: None,
+        given_up: None,
         drill: None,
         readiness: None,
         from: Some("a-1".parse().expect("a name")),

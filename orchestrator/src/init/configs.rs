@@ -49,6 +49,16 @@ pub(super) fn probe(declared: &Declared) -> String {
     )
 }
 
+/// A person's folder goes where they are: the topology file does not.
+pub(super) fn person(declared: &Declared) -> String {
+    format!(
+        "{}{}\n{}",
+        head(&declared.topology.cluster, "What `baton` needs to ask the cluster"),
+        voters(declared),
+        tls("operator")
+    )
+}
+
 pub(super) fn orchestrator(
     topology: &Topology,
     id: VoterId,

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use failover::people::Role;
 use wire::role::Kind;
 use wire::tls::{Files, Identity};
 
@@ -16,12 +17,17 @@ fn declared(text: &str) -> Declared {
 }
 
 fn run(folder: &Path, text: &str, mode: Mode) -> Result<Written, InitError> {
+    run_for(folder, text, mode, &[])
+}
+
+fn run_for(folder: &Path, text: &str, mode: Mode, people: &[Person]) -> Result<Written, InitError> {
     init(&Plan {
         declared: &declared(text),
         source: text,
         folder,
         mode,
         operator: "alice",
+        people,
         home: Path::new("/var/lib/baton"),
         programs: Path::new("/usr/local/bin"),
     })
@@ -46,7 +52,7 @@ fn the_certificates_have_their_roles() {
         ("arezzo/orchestrator", "tls", Kind::Voter, "arezzo"),
         ("roubaix/agent-roubaix-1", "tls", Kind::Agent, "roubaix-1"),
         ("arezzo/dns", "tls", Kind::Dns, "ns1"),
-        ("operator", "operator", Kind::Operator, "alice"),
+        ("operator", "operator", Kind::Operator(Role::Admin), "alice"),
     ] {
         let peer = identity(&folder.path().join(place), stem).peer().clone();
         assert_eq!((peer.kind, peer.name.as_str()), (kind, name));
@@ -61,6 +67,36 @@ fn the_certificates_have_their_roles() {
     assert!(wire::tls::postgres_client(&probe).is_ok());
     let key = fs::metadata(folder.path().join("ca/ca.key")).expect("it is there");
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
+}
+
+/// Whoever is named later gets a certificate, and nobody's key is touched.
+#[test]
+fn people_get_certificates_with_their_roles() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(folder.path(), RIGHT, Mode::New).expect("the folder is empty");
+    let before = contents(folder.path());
+    let people = Role::ALL.map(|role| Person { name: "eve".into(), role });
+    run_for(folder.path(), RIGHT, Mode::Update, &people).expect("four folders are new");
+    for Person { name, role } in &people {
+        let own = folder.path().join(format!("people/{name}-{role}"));
+        let peer = identity(&own, "operator").peer().clone();
+        assert_eq!((peer.name.as_str(), peer.role()), ("eve", Some(*role)));
+        let config = fs::read_to_string(own.join("baton.toml")).expect("it is there");
+        assert!(config.contains("voters = ") && !config.contains("topology"), "{config}");
+    }
+    for (path, bytes) in &before {
+        assert_eq!(Some(bytes), contents(folder.path()).get(path), "{}", path.display());
+    }
+    for (wrong, why) in [
+        ("eve", "NAME:ROLE"),
+        ("eve:root", "viewer, operator, approver, admin"),
+        ("eve/x:viewer", "cannot be a person's name"),
+        (":viewer", "cannot be a person's name"),
+        ("baton:admin", "cannot be a person's name"),
+    ] {
+        let error = wrong.parse::<Person>().expect_err(wrong);
+        assert!(error.contains(why), "{error}");
+    }
 }
 
 #[test]

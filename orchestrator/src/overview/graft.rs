@@ -19,7 +19,7 @@ pub(super) fn onto(own: Known, told: &Known, age_ms: u64) -> Known {
     }
     let mut known = own;
     let leader = known.status.leader.clone();
-    graft(&mut known.status, told.status, age_ms);
+    graft(&mut known.status, &told.status, age_ms);
     known.status.leader = leader;
     known
 }
@@ -46,7 +46,7 @@ fn later(status: &mut Status, by: u64) {
     }
 }
 
-fn graft(own: &mut Status, told: Status, age_ms: u64) {
+fn graft(own: &mut Status, told: &Status, age_ms: u64) {
     if own.leader.is_some() && own.leader == told.leader {
         own.led_for_ms = told.led_for_ms;
         for voter in &mut own.voters {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use failover::drill::Outcome;
 use failover::fitness::Promise;
 use failover::report::Server;
 use serde_json::Value;
@@ -25,8 +26,8 @@ pub(super) fn people(mut known: Known) -> Known {
         for finding in &mut service.findings {
             // The law quotes who holds and why, and names roles, databases and tables.
             match finding.check.as_str() {
-                "hold" => finding.text = "automation is on hold".to_owned(),
-                "durability-floor" => finding.text = LOWERED.to_owned(),
+                "hold" => "automation is on hold".clone_into(&mut finding.text),
+                "durability-floor" => LOWERED.clone_into(&mut finding.text),
                 _ => {}
             }
         }
@@ -34,15 +35,15 @@ pub(super) fn people(mut known: Known) -> Known {
             *reasons = vec![LOWERED.to_owned()];
         }
         if let Some(hold) = &mut service.hold {
-            hold.by = SOMEBODY.to_owned();
-            hold.reason = TOLD_TO_OPERATORS.to_owned();
+            SOMEBODY.clone_into(&mut hold.by);
+            TOLD_TO_OPERATORS.clone_into(&mut hold.reason);
         }
         for instance in &mut service.instances {
             for note in &mut instance.notes {
-                note.text = TOLD_TO_OPERATORS.to_owned();
+                TOLD_TO_OPERATORS.clone_into(&mut note.text);
             }
             if let Some(Server::Refused(reason)) = &mut instance.reported {
-                *reason = TOLD_TO_OPERATORS.to_owned();
+                TOLD_TO_OPERATORS.clone_into(reason);
             }
         }
     }
@@ -50,12 +51,14 @@ pub(super) fn people(mut known: Known) -> Known {
         drill.waits.clear();
     }
     for missed in &mut known.status.missed_drills {
-        missed.why = TOLD_TO_OPERATORS.to_owned();
+        TOLD_TO_OPERATORS.clone_into(&mut missed.why);
     }
     for record in &mut known.transitions {
         record.plan = None;
+        record.authority = None;
+        record.readiness = None;
         if !is_ours(&record.by) {
-            record.by = SOMEBODY.to_owned();
+            SOMEBODY.clone_into(&mut record.by);
             record.cause = format!("why: {TOLD_TO_OPERATORS}");
             // The first is the start, and says why.
             for step in record.steps.iter_mut().take(1) {
@@ -65,13 +68,16 @@ pub(super) fn people(mut known: Known) -> Known {
     }
     for entry in &mut known.history {
         if !is_ours(&entry.by) {
-            entry.by = SOMEBODY.to_owned();
+            SOMEBODY.clone_into(&mut entry.by);
             entry.text = format!("what: {TOLD_TO_OPERATORS}");
+        } else if entry.text.starts_with("alert ") {
+            // It may say who holds, and why.
+            entry.text = format!("an alert: {TOLD_TO_OPERATORS}");
         }
     }
     for drill in &mut known.drills {
-        drill.by = SOMEBODY.to_owned();
-        drill.reason = TOLD_TO_OPERATORS.to_owned();
+        SOMEBODY.clone_into(&mut drill.by);
+        TOLD_TO_OPERATORS.clone_into(&mut drill.reason);
         drill.plan = None;
         drill.abort = None;
         drill.despite = None;
@@ -79,13 +85,9 @@ pub(super) fn people(mut known: Known) -> Known {
         drill.verdicts.clear();
         drill.steps.clear();
         drill.outcome = match drill.outcome.clone() {
-            failover::drill::Outcome::Failed(_) => {
-                failover::drill::Outcome::Failed(TOLD_TO_OPERATORS.to_owned())
-            }
-            failover::drill::Outcome::Aborted(_) => {
-                failover::drill::Outcome::Aborted(TOLD_TO_OPERATORS.to_owned())
-            }
-            other => other,
+            Outcome::Failed(_) => Outcome::Failed(TOLD_TO_OPERATORS.to_owned()),
+            Outcome::Aborted(_) => Outcome::Aborted(TOLD_TO_OPERATORS.to_owned()),
+            other @ (Outcome::Open | Outcome::Passed | Outcome::Overtaken(_)) => other,
         };
     }
     known

@@ -60,6 +60,8 @@ impl Replica {
             Query::Alerts => {
                 Reply::found(&Alerts { at: self.clocks.wall, alerts: self.cluster.alerts.clone() })
             }
+            Query::Approvals => Reply::found(&self.approvals()),
+            Query::Loss(service) => self.loss(service),
             Query::Topology => Reply::found(&DeclaredTopology {
                 version: self.cluster.topology_version,
                 topology: self.cluster.topology.clone(),
@@ -71,6 +73,9 @@ impl Replica {
     pub(super) fn plan_of(&self, request: &Request) -> Option<String> {
         if matches!(request, Request::Drill { .. }) {
             return self.drill_hash(request);
+        }
+        if !failover::approval::lowers(&self.cluster, request).is_empty() {
+            return Some(plan::of(&self.cluster, request));
         }
         if !matches!(request, Request::Switchover { .. } | Request::Failover { .. }) {
             return None;
@@ -120,10 +125,14 @@ impl Replica {
         }
         let from = newest(history.len(), NEWEST_ENTRIES);
         let mut history: Vec<_> = history.iter().skip(from).cloned().collect();
-        history.iter_mut().for_each(|entry| clip(&mut entry.text));
+        for entry in &mut history {
+            clip(&mut entry.text);
+        }
         let mut drills: Vec<_> =
             drills.values().skip(newest(drills.len(), NEWEST)).cloned().collect();
-        drills.iter_mut().for_each(|drill| clip(&mut drill.reason));
+        for drill in &mut drills {
+            clip(&mut drill.reason);
+        }
         let mut status = self.status();
         for hold in status.services.iter_mut().filter_map(|service| service.hold.as_mut()) {
             clip(&mut hold.reason);

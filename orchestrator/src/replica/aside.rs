@@ -20,7 +20,7 @@ enum What {
     Status(Box<Status>),
     Overview(Box<Known>),
     Readiness(Box<Question>),
-    WhatIf(Box<Ground>, Box<Hypothesis>),
+    Follows(Box<Ground>, Box<Hypothesis>),
     /// Without ground there is no evidence, and nothing is said about losses.
     Explain(Option<Box<Ground>>, Box<Explain>, Option<InstanceId>),
     Undeclared(ServiceId),
@@ -53,13 +53,15 @@ impl Replica {
             Query::Overview => What::Overview(Box::new(self.known())),
             Query::Readiness { of } => What::Readiness(Box::new(self.readiness(of.as_deref())?)),
             Query::WhatIf(hypothesis) => {
-                What::WhatIf(Box::new(self.ground(None)?), hypothesis.clone())
+                What::Follows(Box::new(self.ground(None)?), hypothesis.clone())
             }
             Query::Explain(service) => self.explain(service),
             Query::History { .. }
             | Query::Transitions
             | Query::Transition(_)
             | Query::Alerts
+            | Query::Approvals
+            | Query::Loss(_)
             | Query::Calendar
             | Query::Drills
             | Query::Drill(_)
@@ -108,7 +110,7 @@ impl Aside {
             What::Status(status) => Reply::found(&*status),
             What::Overview(known) => Reply::found(&*known),
             What::Readiness(question) => question.answer(),
-            What::WhatIf(ground, hypothesis) => Reply::found(&ground.what_if(&hypothesis)),
+            What::Follows(ground, hypothesis) => Reply::found(&ground.what_if(&hypothesis)),
             What::Explain(ground, mut explain, primary) => {
                 if let Some(ground) = ground {
                     explain.could_lose = ground.could_lose(&explain.service, primary.as_ref());
@@ -131,7 +133,12 @@ impl Ground {
         let rehearsal = self.rehearse(hypothesis);
         let plan = match hypothesis {
             Hypothesis::Ask(request) if rehearsal.refused.is_empty() => {
-                Some(plan::hash(&self.cluster, request, &rehearsal))
+                let lowers = !failover::approval::lowers(&self.cluster, request).is_empty();
+                Some(if lowers {
+                    plan::of(&self.cluster, request)
+                } else {
+                    plan::hash(&self.cluster, request, &rehearsal)
+                })
             }
             Hypothesis::Ask(_)
             | Hypothesis::LoseSite(_)

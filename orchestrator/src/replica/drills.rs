@@ -58,6 +58,7 @@ impl Replica {
             | Change::Occasion { .. }
             | Change::Alert { .. }
             | Change::Topology { .. }
+            | Change::Asked { .. }
             | Change::VoterSet { .. }
             | Change::VoterRemoved { .. }
             | Change::Noted { .. } => ("baton".into(), None),

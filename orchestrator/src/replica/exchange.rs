@@ -8,6 +8,7 @@ use failover::alert::{AlertChange, AlertKey};
 use failover::cluster::Voter;
 use failover::event::Note;
 use failover::ids::{DrillId, Incarnation, InstanceId, Revision, ServiceId, TransitionId, VoterId};
+use failover::people::Role;
 use failover::rehearse::Hypothesis;
 use failover::report::{Answer, Observation, Report};
 use failover::{Finding, Moment, Request, Timestamp};
@@ -75,6 +76,8 @@ pub enum Input {
         token: Token,
         /// Who.
         by: String,
+        /// In which role.
+        role: Role,
         /// What.
         request: Box<Request>,
     },
@@ -118,6 +121,10 @@ pub enum Query {
     DrillPlan(Box<Request>),
     /// The alerts that stand.
     Alerts,
+    /// What waits for a second person, or did lately.
+    Approvals,
+    /// What would be lost of a service, if that were accepted.
+    Loss(ServiceId),
     /// What is declared.
     Topology,
     /// What would follow, if.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use failover::event::{Change, Event};
 use failover::ids::{DrillId, Incarnation, InstanceId, ServiceId, VoterId};
-use failover::{Moment, Request, Ruling, Verdict, View, decide_one};
+use failover::{Moment, Verdict, View, decide_one};
 use raft::{ProgressState, ReadState, SnapshotStatus};
 
 use super::drills::{Drilling, Following};
 use super::notes::{Then, Why};
-use super::{Clocks, ELECTION_TICKS, Output, Replica, Reply, Token};
+use super::{ELECTION_TICKS, Output, Replica, Reply, Token};
 use crate::answers::Accepted;
 use crate::audit::Ledger;
 use crate::message::{EVENT_BYTES, Members};
@@ -81,6 +81,11 @@ fn about_drill(change: &Change) -> Option<DrillId> {
     if let Change::Drill { drill, .. } = change { Some(*drill) } else { None }
 }
 
+/// What waits for a second person by a change.
+fn waiting(change: &Change) -> Option<String> {
+    if let Change::Asked { plan, .. } = change { Some(plan.clone()) } else { None }
+}
+
 /// A round of heartbeats that confirms leadership, and the reports it answers.
 pub(super) struct Round {
     context: String,
@@ -92,6 +97,8 @@ struct Proposal {
     at: Moment,
     service: Option<ServiceId>,
     drill: Option<DrillId>,
+    /// The plan that waits for a second person once this is committed.
+    waits: Option<String>,
     then: Then,
 }
 
@@ -227,9 +234,10 @@ impl Replica {
     ) -> Result<(), String> {
         let change = self.with_readiness(change);
         let members = self.members_of(&change);
-        let Why { cause, plan } = why.into();
-        let event = Event { stamp: self.stamp(), by: by.into(), cause, plan, change };
+        let Why { cause, plan, authority } = why.into();
+        let event = Event { stamp: self.stamp(), by: by.into(), cause, plan, authority, change };
         let drill = about_drill(&event.change);
+        let waits = waiting(&event.change);
         let text = serde_json::to_string(&event).map_err(|e| e.to_string())?;
         if text.len() > EVENT_BYTES {
             return Err(format!("an event of {} bytes is too large", text.len()));
@@ -246,7 +254,7 @@ impl Replica {
         proposed.map_err(|e| format!("Raft: {e}"))?;
         let at = self.clocks.now;
         if let Some(lead) = &mut self.lead {
-            lead.proposals.insert(id, Proposal { at, service, drill, then });
+            lead.proposals.insert(id, Proposal { at, service, drill, waits, then });
         }
         Ok(())
     }
@@ -262,10 +270,12 @@ impl Replica {
     pub(super) fn proposal_applied(&mut self, id: &str, had_effect: bool) {
         let Some(lead) = &mut self.lead else { return };
         let Some(proposal) = lead.proposals.remove(id) else { return };
-        let drill = proposal.drill;
+        let (drill, waits) = (proposal.drill, proposal.waits);
         let Some((token, settled)) = proposal.then else { return };
         let reply = if let Some(reply) = settled {
             reply
+        } else if let Some(hash) = waits.filter(|_| had_effect) {
+            Reply::Accepted(self.waits(&hash))
         } else if had_effect {
             let newest = self.cluster.history.back();
             let open = newest
@@ -277,6 +287,7 @@ impl Replica {
                 transition: open.map(|transition| transition.id).filter(|_| drill.is_none()),
                 drill,
                 text: newest.map(|entry| entry.text.clone()).unwrap_or_default(),
+                waits: None,
             })
         } else {
             Reply::Refused {
@@ -286,45 +297,6 @@ impl Replica {
             }
         };
         self.outputs.push(Output::Reply { token, reply });
-    }
-
-    pub(super) fn hear_request(&mut self, token: Token, by: &str, request: &Request) {
-        if let Err(reply) = self.rule(token, by, request) {
-            self.refuse(token, (by, request), reply);
-        }
-    }
-
-    fn rule(&mut self, token: Token, by: &str, request: &Request) -> Result<(), Reply> {
-        if !self.is_informed() {
-            return Err(Reply::NoLeader);
-        }
-        self.tell_calendar(request);
-        let Clocks { now, wall } = self.clocks;
-        let lead = self.lead.as_mut().ok_or(Reply::NoLeader)?;
-        lead.view.follow(&self.cluster, now);
-        let ruling = failover::rule_on(&self.cluster, &lead.view, request, (by, wall), now);
-        match ruling {
-            Ruling::Refused(findings) => {
-                let error = findings.first().map_or_else(|| "refused".into(), |f| f.text.clone());
-                Err(Reply::Refused { error, findings })
-            }
-            Ruling::Granted { change, cause } => {
-                self.group_can_change(&change)?;
-                let service = match &*change {
-                    Change::Service { service, .. } => Some(service.clone()),
-                    Change::Topology { .. }
-                    | Change::VoterSet { .. }
-                    | Change::Noted { .. }
-                    | Change::Drill { .. }
-                    | Change::Occasion { .. }
-                    | Change::Alert { .. }
-                    | Change::VoterRemoved { .. } => None,
-                };
-                let why = Why { cause, plan: self.plan_of(request) };
-                self.propose(*change, why, by, service, Some((token, None)))
-                    .map_err(|error| Reply::Refused { error, findings: Vec::new() })
-            }
-        }
     }
 
     /// Begins a round for all reports that wait, if none is on its way.

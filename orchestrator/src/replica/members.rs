@@ -147,6 +147,7 @@ impl Replica {
             Change::VoterSet { .. }
             | Change::VoterRemoved { .. }
             | Change::Topology { .. }
+            | Change::Asked { .. }
             | Change::Noted { .. }
             | Change::Drill { .. }
             | Change::Occasion { .. }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use failover::Request;
 use failover::alert::{AlertChange, AlertKey};
-use failover::event::{Change, Note, NoteKind};
+use failover::event::{Authority, Change, Note, NoteKind};
+use failover::people::Role;
 
 use super::{Output, Replica, Reply, Token};
 use crate::audit::{Heard, asked};
@@ -25,11 +26,20 @@ pub(super) struct Why {
     pub(super) cause: String,
     /// The hash of the plan that it carries out.
     pub(super) plan: Option<String>,
+    /// By what right, where a person asked for it.
+    pub(super) authority: Option<Authority>,
+}
+
+impl Why {
+    /// Nothing but that a person asked, in this role.
+    pub(super) fn asked(role: Role) -> Self {
+        Self { authority: Some(Authority { role, approved: None }), ..Self::from(String::new()) }
+    }
 }
 
 impl From<String> for Why {
     fn from(cause: String) -> Self {
-        Self { cause, plan: None }
+        Self { cause, plan: None, authority: None }
     }
 }
 
@@ -50,7 +60,7 @@ impl Replica {
     }
 
     fn note(&self, kind: NoteKind, about: Option<&Request>, text: String) -> Note {
-        let service = about.and_then(crate::audit::service_of).cloned();
+        let service = about.and_then(Request::service).cloned();
         Note { kind, service, text, times: 1, since: self.clocks.wall }
     }
 
@@ -60,7 +70,8 @@ impl Replica {
             self.outputs.push(Output::Reply { token, reply: Reply::NoLeader });
             return;
         }
-        self.note_first(by, note, token, Reply::Found(serde_json::Value::Null));
+        let why = String::new().into();
+        self.note_first((by, why), note, token, Reply::Found(serde_json::Value::Null));
     }
 
     /// What watches beside the loop has something about an alert for the record.
@@ -74,18 +85,23 @@ impl Replica {
     }
 
     /// What was asked for is refused: that is on record before it is said.
-    pub(super) fn refuse(&mut self, token: Token, (by, request): (&str, &Request), reply: Reply) {
+    pub(super) fn refuse(
+        &mut self,
+        token: Token,
+        ((by, role), request): ((&str, Role), &Request),
+        reply: Reply,
+    ) {
         if let Reply::Refused { error, .. } = &reply {
             let text = format!("{}: {error}", asked(request));
             let note = self.note(NoteKind::Refusal, Some(request), text);
-            self.note_first(by, note, token, reply);
+            self.note_first((by, Why::asked(role)), note, token, reply);
         } else {
             self.outputs.push(Output::Reply { token, reply });
         }
     }
 
     /// Answers when the note is committed; at once, when it is only counted.
-    fn note_first(&mut self, by: &str, note: Note, token: Token, reply: Reply) {
+    fn note_first(&mut self, (by, why): (&str, Why), note: Note, token: Token, reply: Reply) {
         let now = self.clocks.now;
         let heard = self.lead.as_mut().map(|lead| lead.ledger.hear(by, note, now));
         let note = match heard {
@@ -97,7 +113,7 @@ impl Replica {
         };
         let change = Change::Noted { note };
         let then = Some((token, Some(reply)));
-        if let Err(error) = self.propose(change, String::new(), by, None, then) {
+        if let Err(error) = self.propose(change, why, by, None, then) {
             tracing::warn!("a note is not on record: {error}");
             self.outputs.push(Output::Reply { token, reply: Reply::NoLeader });
         }

@@ -34,6 +34,8 @@ fn record(id: u64, trigger: Trigger, drill: Option<u64>, (from, to): (i64, i64))
         note: String::new(),
     };
     Record {
+        authority: None,
+        given_up: None,
         id: TransitionId(id),
         service: "clinic".parse().expect("a name"),
         trigger,

@@ -8,13 +8,13 @@ use failover::calendar::{Calendar, Entry, Sla};
 use failover::cluster::Voter;
 use failover::ids::{InstanceId, SiteId, VoterId};
 use failover::topology::{
-    Dns, Instance, NameServer, OnLastCopy, ServiceSpec, Site, Timing, Topology,
+    Dns, Instance, NameServer, OnLastCopy, People, ServiceSpec, Site, Timing, Topology,
 };
 
 use super::Declared;
 use super::tables::{
-    DnsTable, DrillsTable, File, InstanceTable, Length, Profile, ServiceTable, SlaTable,
-    TimingTable,
+    DnsTable, DrillsTable, File, InstanceTable, Length, PeopleTable, Profile, ServiceTable,
+    SlaTable, TimingTable,
 };
 
 /// How long a service runs elsewhere in a scheduled drill, unless something else is written.
@@ -53,6 +53,7 @@ pub(super) fn build(file: File) -> Result<Declared, Vec<Problem>> {
     };
     topology.dns = build.dns(&file.dns, file.timing.profile);
     topology.drills = build.drills(&file.drills);
+    topology.people = people(&file.people);
     let voters = build.sites(&file, &mut topology);
     let sla = build.sla("sla", &file.sla, &Sla::default());
     for service in file.service {
@@ -63,6 +64,15 @@ pub(super) fn build(file: File) -> Result<Declared, Vec<Problem>> {
         build.service(service, &mut topology);
     }
     if build.problems.is_empty() { Ok(Declared { topology, voters }) } else { Err(build.problems) }
+}
+
+/// What is not written is as [`People::default`] has it.
+fn people(table: &PeopleTable) -> People {
+    let usual = People::default();
+    People {
+        two_persons: table.two_persons.unwrap_or(usual.two_persons),
+        approval_expires: table.approval_expires.map_or(usual.approval_expires, |length| length.0),
+    }
 }
 
 fn timing(table: &TimingTable) -> Timing {

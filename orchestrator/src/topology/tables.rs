@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) drills: DrillsTable,
     #[serde(default)]
     pub(super) sla: SlaTable,
+    pub(super) people: PeopleTable,
 }
 
 /// `[sla]`: of every service; `[service.sla]`: of one, where it differs from that.
@@ -34,6 +35,13 @@ pub(super) struct SlaTable {
     pub(super) hours: Option<Vec<Hours>>,
     pub(super) holidays: Option<Vec<Blackout>>,
     pub(super) objective: Option<Objective>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PeopleTable {
+    pub(super) two_persons: Option<bool>,
+    pub(super) approval_expires: Option<Length>,
 }
 
 #[derive(Debug, Default, Deserialize)]

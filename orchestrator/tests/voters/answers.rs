@@ -2,7 +2,7 @@
 //! `make bench-answers`. Agents are played; everything else is real.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use failover::assignment::Role;
 use failover::ids::{Epoch, InstanceId, Lsn, ServiceId, SystemIdentifier, Timeline};
@@ -11,7 +11,7 @@ use failover::report::{Down, Proof, Receiver, Report, Server, Stream};
 use failover::topology::{Instance, ServiceSpec, Topology};
 use failover::{Answer, Assignment, Request};
 use orchestrator::answers::{Accepted, Explain, Readiness, Status, WhatIf};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use wire::http::Client;
 
 use crate::http::{Group, SOON, get};
@@ -192,7 +192,7 @@ async fn bench() {
     let group = Group::start();
     let operator = group.client(0, "operator", "alice");
     let leader = group.elected(&operator).await;
-    let request = Request::Apply { expected: 0, topology: Box::new(large()) };
+    let request = Request::Apply { expected: 0, topology: Box::new(large()), reason: "x".into() };
     let deadline = Instant::now() + SOON;
     while let Err(error) = operator.post::<_, Accepted>("/v1/requests", &request, SOON).await {
         assert!(Instant::now() < deadline, "{error}");

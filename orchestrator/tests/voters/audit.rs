@@ -229,7 +229,7 @@ fn i34_a_refusal_is_on_record_before_it_is_told() {
     assert_eq!(world.reply(token), Some(&Reply::Found(serde_json::Value::Null)));
     // Where nobody can commit, nothing was refused: it can be asked again elsewhere.
     world.isolate(leader);
-    let token = world.ask(leader, Request::RemoveVoter { id: VoterId(9) });
+    let token = world.ask(leader, Request::RemoveVoter { id: VoterId(9), reason: "x".into() });
     world.run(Duration::from_secs(10));
     assert_eq!(world.reply(token), Some(&Reply::NoLeader));
 }
@@ -242,10 +242,14 @@ fn i34_the_entry_is_written_before_the_effect() {
     let leader = world.elected();
     let token = world.token();
     let clocks = world.clocks();
-    let request = Request::Apply { expected: 0, topology: Box::new(topology()) };
+    let request =
+        Request::Apply { expected: 0, topology: Box::new(topology()), reason: "x".into() };
     let request = Box::new(request);
     let replica = world.voters.get_mut(&leader).expect("it runs");
-    let outputs = replica.step(Input::Request { token, by: "alice".into(), request }, clocks);
+    let outputs = replica.step(
+        Input::Request { token, by: "alice".into(), role: failover::people::Role::Admin, request },
+        clocks,
+    );
     let at = |wanted: &dyn Fn(&Output) -> bool| outputs.iter().position(wanted);
     let says = |output: &Output| {
         matches!(output, Output::Persist(batch) if batch.entries.iter().any(|entry| {

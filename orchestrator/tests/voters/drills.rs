@@ -127,7 +127,8 @@ fn declared() -> Topology {
 
 fn apply(world: &mut World, expected: u64, topology: Topology) {
     let leader = world.elected();
-    let token = world.ask(leader, Request::Apply { expected, topology: Box::new(topology) });
+    let token = world
+        .ask(leader, Request::Apply { expected, topology: Box::new(topology), reason: "x".into() });
     world.until("an answer", |world| world.reply(token).is_some());
     assert!(matches!(world.reply(token), Some(Reply::Accepted(_))), "{:?}", world.reply(token));
 }

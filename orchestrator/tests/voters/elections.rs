@@ -25,7 +25,8 @@ fn three_voters_elect_and_agree() {
 fn a_single_voter_decides_alone() {
     let mut world = World::new(1, 1);
     let leader = world.elected();
-    let request = Request::Apply { expected: 0, topology: Box::new(topology()) };
+    let request =
+        Request::Apply { expected: 0, topology: Box::new(topology()), reason: "x".into() };
     let token = world.ask(leader, request);
     assert!(matches!(world.reply(token), Some(Reply::Accepted(_))), "{:?}", world.reply(token));
 }
@@ -84,7 +85,10 @@ fn storm(count: u64, seed: u64) {
             let version = world.voters[&leader].cluster().topology_version;
             let mut next = topology();
             next.dns.ttl = Duration::from_secs(1 + round % 60);
-            world.ask(leader, Request::Apply { expected: version, topology: Box::new(next) });
+            world.ask(
+                leader,
+                Request::Apply { expected: version, topology: Box::new(next), reason: "x".into() },
+            );
         }
     }
     world.loss = 0;

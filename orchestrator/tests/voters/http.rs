@@ -210,7 +210,8 @@ pub(crate) async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Res
 
 pub(crate) async fn declare(group: &Group, operator: &Client) {
     group.until(operator, |status| status.voters.iter().all(|voter| voter.recorded)).await;
-    let request = Request::Apply { expected: 0, topology: Box::new(topology()) };
+    let request =
+        Request::Apply { expected: 0, topology: Box::new(topology()), reason: "x".into() };
     let accepted: Accepted =
         operator.post("/v1/requests", &request, SOON).await.expect("it is granted");
     assert!(accepted.revision > Revision(0));

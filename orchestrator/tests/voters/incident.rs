@@ -69,7 +69,7 @@ async fn started() -> (Group, Client, Baton) {
     group.elected(&operator).await;
     declare(&group, &operator).await;
     begun(&group, &operator).await;
-    let baton = Baton::of(&group);
+    let baton = Baton::of(&group, "alice");
     (group, operator, baton)
 }
 
@@ -160,7 +160,7 @@ async fn plant(group: &Group, operator: &Client) {
     let mut declared = topology();
     let spec = declared.services.get_mut(&service()).expect("there is one");
     spec.client_access = vec![format!("host all all 0.0.0.0/0 ldap ldapbindpasswd={PLANTED}")];
-    let apply = Request::Apply { expected: 1, topology: Box::new(declared) };
+    let apply = Request::Apply { expected: 1, topology: Box::new(declared), reason: "x".into() };
     let _: Accepted = operator.post("/v1/requests", &apply, SOON).await.expect("granted");
     let reason = format!("see postgresql://app:{PLANTED}@db/clinic");
     let hold = Request::Hold { service: service(), reason };

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod answers;
+mod approvals;
 mod audit;
 mod disk;
 mod drills;
@@ -15,4 +16,5 @@ mod monitoring;
 mod on_record;
 mod page;
 mod readiness;
+mod rights;
 mod world;

@@ -22,7 +22,8 @@ fn a_voter_is_added_and_another_removed() {
     };
     world.disks.insert(VoterId(4), ("disk-4".into(), empty));
     world.start(VoterId(4));
-    let token = world.ask(leader, Request::AddVoter { id: VoterId(4), voter: voter(4) });
+    let token = world
+        .ask(leader, Request::AddVoter { id: VoterId(4), voter: voter(4), reason: "x".into() });
     world.until("an answer", |world| world.reply(token).is_some());
     assert!(matches!(world.reply(token), Some(Reply::Accepted(_))), "{:?}", world.reply(token));
     world.until("the new voter to know everything", |world| {
@@ -32,7 +33,7 @@ fn a_voter_is_added_and_another_removed() {
 
     let leader = world.elected();
     let gone = *world.group.keys().find(|id| **id != leader && id.0 != 4).expect("another");
-    let token = world.ask(leader, Request::RemoveVoter { id: gone });
+    let token = world.ask(leader, Request::RemoveVoter { id: gone, reason: "x".into() });
     world.until("an answer", |world| world.reply(token).is_some());
     assert!(matches!(world.reply(token), Some(Reply::Accepted(_))), "{:?}", world.reply(token));
     world.until("everyone else to know", |world| {
@@ -56,7 +57,8 @@ fn a_voter_is_added_and_another_removed() {
 fn a_number_is_never_used_twice() {
     let mut world = World::new(3, 12);
     let leader = world.declare();
-    let token = world.ask(leader, Request::AddVoter { id: VoterId(2), voter: voter(9) });
+    let token = world
+        .ask(leader, Request::AddVoter { id: VoterId(2), voter: voter(9), reason: "x".into() });
     world.until("an answer", |world| world.reply(token).is_some());
     assert!(matches!(world.reply(token), Some(Reply::Refused { .. })), "{:?}", world.reply(token));
 }
@@ -67,13 +69,13 @@ fn a_leader_is_removed_by_its_successor() {
     let mut world = World::new(3, 13);
     let old = world.declare();
     world.run(std::time::Duration::from_secs(2));
-    let token = world.ask(old, Request::RemoveVoter { id: old });
+    let token = world.ask(old, Request::RemoveVoter { id: old, reason: "x".into() });
     world.until("an answer", |world| world.reply(token).is_some());
     assert!(matches!(world.reply(token), Some(Reply::Refused { .. })), "{:?}", world.reply(token));
     world.until("another leader", |world| world.leader().is_some_and(|id| id != old));
     let leader = world.elected();
     world.run(std::time::Duration::from_secs(1));
-    let token = world.ask(leader, Request::RemoveVoter { id: old });
+    let token = world.ask(leader, Request::RemoveVoter { id: old, reason: "x".into() });
     world.until("an answer", |world| world.reply(token).is_some());
     assert!(matches!(world.reply(token), Some(Reply::Accepted(_))), "{:?}", world.reply(token));
     world.crash(old);
@@ -91,7 +93,7 @@ fn i27_a_leader_that_finds_itself_removed_steps_down() {
     let third = VoterId(1 + gone.0 % 3);
     // Nobody hears that it has arrived, so nothing is committed yet.
     world.cut.extend([(old, third), (gone, old)]);
-    world.ask(old, Request::RemoveVoter { id: gone });
+    world.ask(old, Request::RemoveVoter { id: gone, reason: "x".into() });
     world.until("the removal to reach whom it removes", |world| {
         let entries = &world.disks[&gone].1.entries;
         entries.iter().any(|entry| matches!(entry.body, Body::Members(_)))

@@ -2,7 +2,7 @@
 //! and verifies it (I-34).
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use failover::report::{Note, Report, Severity};
@@ -75,9 +75,9 @@ async fn i34_whoever_comes_asks_and_is_refused_is_on_record() {
     let _told: Value = get(&operator, lost).await.expect("there is a leader");
 
     for (kind, by, text) in [
-        ("login", "alice", "baton://test/operator/alice at voter v1, from 127.0."),
+        ("login", "alice", "baton://test/operator/alice/admin at voter v1, from 127.0."),
         ("login", "agent s1-1", "baton://test/agent/s1-1"),
-        ("refusal", "agent s1-1", "GET /v1/status: this is for a operator"),
+        ("refusal", "agent s1-1", "GET /v1/status: this is for a person"),
         ("refusal", "stranger at 127.0.0.1", ""),
         ("command", "alice", "topology after version 0"),
         ("refusal", "alice", "resume clinic: nothing is on hold"),
@@ -123,7 +123,7 @@ async fn i34_what_became_of_a_hook_is_on_record() {
     }
     let all = told(&operator).await;
     assert_eq!(all.iter().filter(|(kind, ..)| *kind == "hook").count(), 2, "{all:#?}");
-    let baton = Baton::of(&group);
+    let baton = Baton::of(&group, "alice");
     let listed = out(&baton.run(&["audit", "list", "--kind", "hook"]));
     assert!(listed.contains("address beside s1-1: attempt 2: done"), "{listed}");
 }
@@ -133,9 +133,10 @@ pub(crate) struct Baton {
 }
 
 impl Baton {
-    pub(crate) fn of(group: &Group) -> Self {
-        let _certificate = group.client(0, "operator", "alice");
-        let folder = group.folder.path().join("operator-alice");
+    /// That of a person, by name or by name and role.
+    pub(crate) fn of(group: &Group, who: &str) -> Self {
+        let _certificate = group.client(0, "operator", who);
+        let folder = group.folder.path().join(format!("operator-{who}"));
         let voters: Vec<String> = group.addresses.iter().map(|a| format!("\"{a}\"")).collect();
         let text = format!(
             "cluster = \"test\"\nvoters = [{}]\n[tls]\nca = \"ca.crt\"\ncertificate = \
@@ -146,10 +147,15 @@ impl Baton {
         Self { config: folder.join("baton.toml") }
     }
 
-    pub(crate) fn run(&self, words: &[&str]) -> Output {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
         command.arg("--config").arg(&self.config).args(words).current_dir("/");
-        command.output().expect("the program was built")
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().expect("the program was built")
     }
 }
 
@@ -168,7 +174,7 @@ async fn i34_the_record_is_listed_exported_and_verified() {
     let operator = group.client(0, "operator", "alice");
     group.elected(&operator).await;
     declare(&group, &operator).await;
-    let baton = Baton::of(&group);
+    let baton = Baton::of(&group, "alice");
     until_told(&operator, "login", "alice", "alice").await;
 
     let listed = baton.run(&["audit", "list", "--kind", "command"]);
@@ -244,7 +250,7 @@ async fn i34_a_change_of_primary_is_told_with_evidence() {
     };
     timeout(SOON, begun).await.expect("a transition begins");
 
-    let baton = Baton::of(&group);
+    let baton = Baton::of(&group, "alice");
     let html = group.folder.path().join("transition-1.html").display().to_string();
     let json = group.folder.path().join("transition-1.json").display().to_string();
     for (format, file) in [("html", &html), ("json", &json)] {

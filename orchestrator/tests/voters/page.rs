@@ -1,7 +1,7 @@
 //! The page of real voters: the document, its events, who may see what, and a browser.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use failover::Request;
 use failover::ids::Revision;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::http::{Group, SOON, code, declare, get};
 use crate::readiness::baton;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use failover::cluster::Voter;
 use failover::ids::{InstanceId, ServiceId, SiteId, VoterId};
+use failover::people::Role;
 use failover::report::{Pledge, Report, Server};
 use failover::topology::{Dns, Instance, NameServer, OnLastCopy, ServiceSpec, Site, Topology};
 use failover::{Moment, Request, Timestamp};
@@ -283,7 +284,15 @@ impl World {
 
     pub(crate) fn ask(&mut self, id: VoterId, request: Request) -> u64 {
         let token = self.token();
-        self.step(id, Input::Request { token, by: "alice".into(), request: Box::new(request) });
+        self.step(
+            id,
+            Input::Request {
+                token,
+                by: "alice".into(),
+                role: Role::Admin,
+                request: Box::new(request),
+            },
+        );
         token
     }
 
@@ -330,7 +339,8 @@ impl World {
             world.leader().is_some_and(|id| world.voters[&id].cluster().voters.len() >= 3)
         });
         let leader = self.elected();
-        let request = Request::Apply { expected: 0, topology: Box::new(topology()) };
+        let request =
+            Request::Apply { expected: 0, topology: Box::new(topology()), reason: "x".into() };
         let token = self.ask(leader, request);
         self.until("an answer", |world| world.reply(token).is_some());
         assert!(matches!(self.reply(token), Some(Reply::Accepted(_))), "{:?}", self.reply(token));

@@ -82,7 +82,7 @@ impl Browser {
         let mut pipe = child.stdout.take().context("its pipe is ours")?;
         let (sender, output) = channel();
         std::thread::spawn(move || {
-            let (mut held, mut part) = (Vec::new(), [0; 65_536]);
+            let (mut held, mut part) = (Vec::new(), vec![0; 65_536]);
             while let Ok(count @ 1..) = pipe.read(&mut part) {
                 held.extend_from_slice(part.get(..count).unwrap_or_default());
                 while let Some(end) = held.iter().position(|byte| *byte == 0) {
@@ -97,17 +97,17 @@ impl Browser {
         });
         let (next, session, complaints) = (0, None, Vec::new());
         let mut browser = Self { child, input, output, next, session, complaints };
-        let page = browser.call("Target.createTarget", json!({"url": "about:blank"}))?;
+        let page = browser.call("Target.createTarget", &json!({"url": "about:blank"}))?;
         let attach = json!({"targetId": page["targetId"], "flatten": true});
-        let attached = browser.call("Target.attachToTarget", attach)?;
+        let attached = browser.call("Target.attachToTarget", &attach)?;
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Runtime.enable", "Log.enable", "Page.enable"] {
-            browser.call(domain, json!({}))?;
+            browser.call(domain, &json!({}))?;
         }
         Ok(browser)
     }
 
-    fn call(&mut self, method: &str, parameters: Value) -> Result<Value> {
+    fn call(&mut self, method: &str, parameters: &Value) -> Result<Value> {
         self.next += 1;
         let mut message = json!({"id": self.next, "method": method, "params": parameters});
         if let Some(session) = &self.session {
@@ -148,7 +148,7 @@ impl Browser {
     /// When it throws, or the browser is gone.
     pub fn evaluate(&mut self, expression: &str) -> Result<Value> {
         let asked = json!({"expression": expression, "returnByValue": true});
-        let mut answer = self.call("Runtime.evaluate", asked)?;
+        let mut answer = self.call("Runtime.evaluate", &asked)?;
         if let Some(thrown) = answer.get("exceptionDetails") {
             bail!("{expression}: {thrown}");
         }
@@ -170,7 +170,7 @@ impl Browser {
     /// # Errors
     /// When the browser is gone.
     pub fn open(&mut self, address: &str) -> Result<()> {
-        self.call("Page.navigate", json!({"url": address})).map(drop)
+        self.call("Page.navigate", &json!({"url": address})).map(drop)
     }
 
     /// Looks at it so from now on.
@@ -181,11 +181,11 @@ impl Browser {
         let Sight { width, height, mobile, dark } = sight;
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1,
             "mobile": mobile});
-        self.call("Emulation.setDeviceMetricsOverride", size)?;
+        self.call("Emulation.setDeviceMetricsOverride", &size)?;
         let scheme = if dark { "dark" } else { "light" };
         let features = json!([{"name": "prefers-color-scheme", "value": scheme},
             {"name": "prefers-reduced-motion", "value": "reduce"}]);
-        self.call("Emulation.setEmulatedMedia", json!({"features": features})).map(drop)
+        self.call("Emulation.setEmulatedMedia", &json!({"features": features})).map(drop)
     }
 
     /// Presses and releases the tabulator.
@@ -196,7 +196,7 @@ impl Browser {
         for kind in ["keyDown", "keyUp"] {
             let key = json!({"type": kind, "key": "Tab", "code": "Tab",
                 "windowsVirtualKeyCode": 9});
-            self.call("Input.dispatchKeyEvent", key)?;
+            self.call("Input.dispatchKeyEvent", &key)?;
         }
         Ok(())
     }
@@ -206,7 +206,7 @@ impl Browser {
     /// # Errors
     /// When it cannot be written.
     pub fn photograph(&mut self, file: &Path) -> Result<()> {
-        let shot = self.call("Page.captureScreenshot", json!({"format": "png"}))?;
+        let shot = self.call("Page.captureScreenshot", &json!({"format": "png"}))?;
         let data = shot["data"].as_str().context("a picture")?;
         let bytes = STANDARD.decode(data).context("a picture")?;
         std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))

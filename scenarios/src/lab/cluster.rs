@@ -187,7 +187,10 @@ impl Cluster {
         let topology = self.topology().to_string_lossy().into_owned();
         let mut refused = String::new();
         let apply = || {
-            let output = self.output(&["apply", &topology, "--yes"], Duration::from_secs(30))?;
+            let output = self.output(
+                &["apply", &topology, "--yes", "--reason", "a lab begins"],
+                Duration::from_secs(30),
+            )?;
             if output.status.success() {
                 return Ok(Some(()));
             }
@@ -391,7 +394,7 @@ impl Cluster {
     /// Those of `baton`.
     pub fn acknowledge(&self, status: &Status) -> Result<()> {
         if status.service().is_some_and(|service| service.unacknowledged.is_some()) {
-            self.must(&["resume", SERVICE], Duration::from_secs(20))?;
+            self.must(&["resume", SERVICE, "--reason", "the lab saw it"], Duration::from_secs(20))?;
         }
         Ok(())
     }

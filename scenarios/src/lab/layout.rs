@@ -247,7 +247,7 @@ impl Layout {
     pub fn topology(&self) -> String {
         let shape = &self.shape;
         let mut text = format!(
-            "[cluster]\nname = \"clinic-eu\"\n\n[timing]\n{}\n\
+            "[cluster]\nname = \"clinic-eu\"\n\n[people]\ntwo_persons = false\n\n[timing]\n{}\n\
              [dns]\norigin = \"{ORIGIN}\"\ncontact = \"hostmaster.clinic.example.\"\n\
              ttl = \"5s\"\n",
             shape.timing

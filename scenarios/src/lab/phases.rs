@@ -96,6 +96,8 @@ mod tests {
             by: "baton".into(),
             cause: String::new(),
             plan: None,
+            authority: None,
+            given_up: None,
             drill: None,
             from: None,
             to: None,

@@ -79,11 +79,12 @@ fn words(stage: &Stage<'_>, ask: &Ask) -> Result<Vec<String>> {
         Request::Hold => vec!["hold".into(), SERVICE.into()],
         Request::Resume => vec!["resume".into(), SERVICE.into()],
         Request::Forgo => vec!["forgo".into(), SERVICE.into(), "--range".into(), range(stage)?],
+        Request::AcceptLoss => anyhow::bail!("a loss is accepted in the simulated world only"),
         Request::AddVoter | Request::RemoveVoter => {
             let site = site(stage)?.context("which voter?")?;
-            return voter(stage, ask.request, &site);
+            voter(stage, ask.request, &site)?
         }
-        Request::Apply => return apply(stage, ask.required.unwrap_or(1)),
+        Request::Apply => apply(stage, ask.required.unwrap_or(1))?,
     };
     if let (Request::Switchover, Some(site)) = (ask.request, site(stage)?) {
         words.extend(["--to".into(), format!("{site}-1")]);

@@ -304,6 +304,8 @@ pub enum Request {
     Apply,
     /// Let the doubtful commits go, named by their range as the refusal gave it.
     Forgo,
+    /// Fail over and give up what only lost instances hold, as much as is told when it is asked.
+    AcceptLoss,
 }
 
 /// What an operator is answered.

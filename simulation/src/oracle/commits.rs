@@ -208,7 +208,7 @@ pub(super) fn on_disk(machine: &Machine, number: u64, at: Lsn) -> bool {
 }
 
 /// Whether a commit is in a machine's log, at its place.
-fn holds(machine: &Machine, number: u64, at: Lsn) -> bool {
+pub(super) fn holds(machine: &Machine, number: u64, at: Lsn) -> bool {
     machine.host.log().is_some_and(|log| {
         let before = Lsn(at.0.saturating_sub(1));
         log.get(before) == Some(Record(number))

@@ -57,6 +57,8 @@ pub struct ServiceState {
     held: bool,
     /// A person gave commits in doubt up.
     pub(super) forgo_asked: bool,
+    /// A person gave up what is behind this.
+    pub(super) loss_asked: Option<Lsn>,
     /// The number of the open transition.
     transition: Option<TransitionId>,
     /// Commits that returned without their standbys.
@@ -94,6 +96,7 @@ impl ServiceState {
             stepped: None,
             held: false,
             forgo_asked: false,
+            loss_asked: None,
             transition: None,
             doubtful: Vec::new(),
             recorded: Vec::new(),
@@ -196,7 +199,8 @@ impl Oracle {
         let rule = rule.fold(0_u64, |bits, host| bits | 1 << host);
         let before = self.services[position].clone_small();
         if service.epoch != before.epoch {
-            self.epoch_moved(position, (service.epoch, primary), &examined, machines)?;
+            let given_up = self.given_up(position, (service, primary), machines)?;
+            self.epoch_moved(position, (service.epoch, primary, given_up), &examined, machines)?;
             self.services[position].examined = examined;
             self.doubts_bar(position, primary.unwrap_or(usize::MAX), service);
         } else if primary != before.primary {
@@ -238,7 +242,7 @@ impl Oracle {
     fn epoch_moved(
         &mut self,
         position: usize,
-        (epoch, primary): (Epoch, Option<usize>),
+        (epoch, primary, given_up): (Epoch, Option<usize>, bool),
         examined: &[(usize, Lsn)],
         machines: &[Machine],
     ) -> Result<(), String> {
@@ -263,7 +267,7 @@ impl Oracle {
         let returned = state.primary == Some(chosen);
         let needed = size.saturating_sub(required) + 1;
         let count = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
-        if old.0 > 0 && !returned && (required == 0 || count < needed) {
+        if old.0 > 0 && !returned && !given_up && (required == 0 || count < needed) {
             return Err(format!(
                 "I-06: epoch {epoch} was granted with {count} of {size} sealed, {needed} needed"
             ));

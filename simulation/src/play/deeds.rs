@@ -322,7 +322,7 @@ pub(crate) fn request(
     let to = ask.to.as_ref().map(|to| places(world, parts, to, None)).unwrap_or_default();
     if ask.request == Wish::AddVoter {
         let (id, voter) = newcomer(world, *to.first()?)?;
-        return Some(Request::AddVoter { id, voter });
+        return Some(Request::AddVoter { id, voter, reason });
     }
     let cluster = newest(world)?;
     Some(match ask.request {
@@ -343,6 +343,11 @@ pub(crate) fn request(
             let upto = doubts.iter().map(|doubt| doubt.position.lsn).max()?;
             Request::Forgo { service, from, to: upto, reason }
         }
+        Wish::AcceptLoss => {
+            let loss = world.loss(&service)?;
+            let (kept, bytes) = (loss.kept, loss.bytes);
+            Request::AcceptLoss { service, kept, bytes, reason }
+        }
         Wish::Apply => {
             // Whoever leads knows of none yet.
             let none = cluster.topology_version == 0;
@@ -351,9 +356,9 @@ pub(crate) fn request(
             for spec in topology.services.values_mut() {
                 spec.required = ask.required.unwrap_or(spec.required);
             }
-            Request::Apply { expected: cluster.topology_version, topology }
+            Request::Apply { expected: cluster.topology_version, topology, reason }
         }
-        Wish::RemoveVoter => Request::RemoveVoter { id: world.voter_at(*to.first()?)? },
+        Wish::RemoveVoter => Request::RemoveVoter { id: world.voter_at(*to.first()?)?, reason },
         Wish::AddVoter => return None,
     })
 }

@@ -216,7 +216,7 @@ impl Run {
                     spec.required = 1;
                 }
                 let topology = Box::new(topology);
-                let ask = Request::Apply { expected: 2, topology };
+                let ask = Request::Apply { expected: 2, topology, reason: "the sweep".into() };
                 self.world.deed_at(back, Deed::Ask(Box::new(ask)));
             }
         }
@@ -228,7 +228,8 @@ impl Run {
             spec.required = required;
         }
         let topology = Box::new(topology);
-        self.world.ask(Request::Apply { expected, topology }, Duration::from_secs(30));
+        let request = Request::Apply { expected, topology, reason: "the sweep".into() };
+        self.world.ask(request, Duration::from_secs(30));
     }
 
     /// After the death: what is wrong with what comes then.

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use failover::Request;
+use failover::ids::ServiceId;
+use failover::loss::Loss;
+use failover::people::Role;
 use orchestrator::replica::Reply;
 use orchestrator::routes::Question;
 
@@ -19,6 +22,13 @@ const ANSWER: u64 = 6_000_000;
 pub struct AskId(u32);
 
 impl World {
+    /// What whoever leads says would be lost of a service.
+    pub(crate) fn loss(&self, service: &ServiceId) -> Option<Loss> {
+        let running = self.voters.iter().filter_map(|voter| voter.process.as_ref());
+        let leaders = running.map(|process| &process.replica).filter(|it| it.is_leader());
+        leaders.max_by_key(|replica| replica.term())?.assess_loss(service)
+    }
+
     /// An operator asks, again and again until somebody rules on it or `limit` has passed.
     pub fn ask(&mut self, request: Request, limit: Duration) -> AskId {
         let ask = u32::try_from(self.asks.len()).unwrap_or(u32::MAX);
@@ -81,7 +91,7 @@ impl World {
             return;
         }
         let request = Box::new(known.request.clone());
-        let question = Question::Request { by: "operator".into(), request };
+        let question = Question::Request { by: "operator".into(), role: Role::Admin, request };
         self.route(voter, Some(asker), question);
     }
 

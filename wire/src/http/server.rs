@@ -307,7 +307,8 @@ fn admit(port: &Port, certificate: Option<&impl AsRef<[u8]>>) -> Result<Peer, Pr
         return Err(Problem::new(format!("{peer} is not of the cluster {ours}")));
     }
     if !port.allow.contains(&peer.kind) {
-        let allowed: Vec<_> = port.allow.iter().map(|kind| kind.as_str()).collect();
+        let mut allowed: Vec<_> = port.allow.iter().map(|kind| kind.as_str()).collect();
+        allowed.dedup();
         let allowed = allowed.join(" or ");
         return Err(Problem::new(format!("{peer} may not ask here"))
             .with_remedy(format!("use a certificate of kind {allowed}")));

@@ -212,6 +212,8 @@ instance = [
             by: String::new(),
             cause: String::new(),
             plan: None,
+            authority: None,
+            given_up: None,
             drill: (id == 2).then_some(DrillId(1)),
             readiness: None,
             from: None,

@@ -22,6 +22,8 @@ fn record(steps: &[(&str, u64, u64)]) -> Record {
         by: "baton".into(),
         cause: "primary lost: both ports refuse".into(),
         plan: None,
+        authority: None,
+        given_up: None,
         drill: None,
         readiness: None,
         from: Some("arezzo-1".parse().expect("a name")),

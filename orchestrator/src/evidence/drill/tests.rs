@@ -24,7 +24,7 @@ fn stamp(number: u64) -> Stamp {
 
 fn event(number: u64, by: &str, change: Change) -> Event {
     let (by, cause) = (by.into(), format!("cause {number}"));
-    Event { stamp: stamp(number), by, cause, plan: None, change }
+    Event { stamp: stamp(number), by, cause, plan: None, authority: None, change }
 }
 
 fn of_service(change: ServiceChange) -> Change {
@@ -38,7 +38,8 @@ fn of_drill(stage: Option<Stage>, change: DrillChange) -> Change {
 
 fn started(trigger: Trigger, drill: Option<DrillId>) -> Change {
     let (target, step) = (None, if drill.is_some() { Step::Quiesce } else { Step::Seal });
-    of_service(ServiceChange::Started { trigger, target, step, drill, readiness: None })
+    let (readiness, given_up) = (None, None);
+    of_service(ServiceChange::Started { trigger, target, step, drill, readiness, given_up })
 }
 
 fn step(event: &Event, name: &str) -> StepRecord {
@@ -55,6 +56,8 @@ fn record(id: u64, first: &Event, drill: Option<DrillId>) -> Record {
         by: first.by.clone(),
         cause: first.cause.clone(),
         plan: None,
+        authority: None,
+        given_up: None,
         drill,
         readiness: None,
         from: None,

@@ -118,7 +118,8 @@ impl Replica {
                 {
                     *occasion = Some((id.clone(), due));
                 }
-                self.propose(*change, Why { cause, plan }, "calendar", None, None).is_ok()
+                self.propose(*change, Why { cause, plan, authority: None }, "calendar", None, None)
+                    .is_ok()
             }
         }
     }

@@ -1,0 +1,42 @@
+//! Why something is asked for: on the command line, or asked on the terminal.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use clap::Args;
+
+use crate::client::Failure;
+
+/// `--reason`
+#[derive(Clone, Debug, Args)]
+pub struct Reason {
+    /// Why, for the record [default: asked on the terminal]
+    #[arg(long = "reason", value_name = "TEXT")]
+    given: Option<String>,
+}
+
+impl Reason {
+    /// What was given, or what whoever sits at the terminal says.
+    pub fn given(self) -> Result<String, Failure> {
+        let said = match self.given {
+            Some(reason) => reason,
+            None if std::io::stdin().is_terminal() => ask()?,
+            None => String::new(),
+        };
+        if said.trim().is_empty() {
+            return Err(Failure::config(
+                "no reason is given: nothing was changed",
+                "say why, for the record: --reason TEXT",
+            ));
+        }
+        Ok(said.trim().to_owned())
+    }
+}
+
+fn ask() -> Result<String, Failure> {
+    eprint!("Why, for the record: ");
+    let mut said = String::new();
+    let read =
+        std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut said));
+    read.map_err(|error| Failure::failed(format!("the terminal cannot be read: {error}")))?;
+    Ok(said)
+}
