@@ -3,10 +3,11 @@
 //! Every datum that ages carries its age; what nobody has said lately is `None`, never a green
 //! default (I-37). The command line prints these, `-o json` prints them as they are.
 
+mod alerts;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use failover::alert::{AlertKey, Severity, Standing};
 use failover::approval::Pending;
 use failover::calendar::{Blackout, Entry, Hours, Occasion};
 use failover::cluster::{Entry as HistoryEntry, Hold, Published, Record, Rule, Transition};
@@ -25,8 +26,9 @@ use failover::topology::{Site, Topology};
 use failover::{Finding, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::alerts::Kind as ChannelKind;
 use crate::audit::{Head, Hole};
+
+pub use alerts::{Alerts, ChannelTest, ChannelsTested, TestChannels};
 
 /// `GET /v1/status`: everything on one screen; `?here=true`: as the voter that is asked sees it,
 /// and not the leader.
@@ -453,46 +455,6 @@ pub struct AuditPage {
 pub struct Bundle {
     /// The bundle as it is signed: see [`crate::evidence`].
     pub bundle: String,
-}
-
-/// `GET /v1/alerts`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Alerts {
-    /// The answering voter's wall clock.
-    pub at: Timestamp,
-    /// What stands, and what is over and not everybody knows.
-    pub alerts: BTreeMap<AlertKey, Standing>,
-}
-
-/// The body of `POST /v1/alerts/test`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TestChannels {
-    /// Only this one.
-    #[serde(default)]
-    pub channel: Option<String>,
-}
-
-/// `POST /v1/alerts/test`: what became of telling each channel of the voter that is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChannelsTested {
-    /// The voter.
-    pub voter: String,
-    /// Its channels.
-    pub channels: Vec<ChannelTest>,
-}
-
-/// What became of telling one channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChannelTest {
-    /// Its name.
-    pub channel: String,
-    /// What listens there.
-    pub kind: ChannelKind,
-    /// What it is told of.
-    pub least: Severity,
-    /// Why it could not be told; `None`: it was.
-    pub failed: Option<String>,
 }
 
 /// `GET /v1/topology`.

@@ -471,16 +471,6 @@ impl Replica {
         self.raw.raft.set_randomized_election_timeout(ticks + (self.rank * 2).min(ticks - 1));
     }
 
-    /// A leader is not removed by its own hand, but one that is elected with its removal in its
-    /// log finds itself outside the group. The library would let it lead on, unable to propose,
-    /// and panic when it next counts itself.
-    fn step_down_when_removed(&mut self) {
-        let raft = &mut self.raw.raft;
-        if raft.state == StateRole::Leader && !raft.prs().conf().voters().contains(raft.id) {
-            raft.become_follower(raft.term, 0);
-        }
-    }
-
     fn follow_role(&mut self) {
         let leads = self.raw.raft.state == StateRole::Leader;
         let term = self.raw.raft.term;

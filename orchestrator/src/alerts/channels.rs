@@ -123,7 +123,7 @@ impl Channel {
             (None, None) => false,
             (Some(_), None) | (None, Some(_)) => true,
         };
-        if !has_address && self.kind != Kind::Pagerduty {
+        if !has_address {
             return says("channel.url", "where is it? Give url or url_file");
         }
         if self.kind == Kind::Pagerduty && self.secret_file.is_none() {
@@ -155,7 +155,7 @@ impl Channel {
         let text = match (&self.url, &self.url_file) {
             (Some(url), _) => url.clone(),
             (None, Some(file)) => secret(file)?,
-            (None, None) => String::from("https://events.pagerduty.com/v2/enqueue"),
+            (None, None) => return Err("it is not given".into()),
         };
         let url = Url::parse(&text).map_err(|error| format!("not an address: {error}"))?;
         let schemes: &[&str] = match self.kind {
@@ -216,7 +216,9 @@ mod tests {
     fn each_kind_says_what_it_lacks() {
         let ok = |text: &str| parsed(text).expect(text);
         ok("name = 'w'\nkind = 'webhook'\nurl = 'https://a/b'");
-        ok("name = 'p'\nkind = 'pagerduty'\nsecret_file = 'key'\nleast = 'critical'\nagain = '5m'");
+        ok(
+            "name = 'p'\nkind = 'pagerduty'\nurl = 'https://a'\nsecret_file = 'key'\nleast = 'critical'\nagain = '5m'",
+        );
         ok("name = 'm'\nkind = 'smtp'\nurl = 'smtps://a'\nfrom = 'a@b'\nto = ['c@d']");
         ok("name = 'l'\nkind = 'alertmanager'\nurl = 'http://[::1]:9093'");
         ok("name = 'l'\nkind = 'alertmanager'\nurl = 'http://am:9093'\nplain = true");
@@ -224,7 +226,7 @@ mod tests {
             ("name = 'W'\nkind = 'slack'\nurl = 'https://a'", "channel.name"),
             ("name = 'w'\nkind = 'slack'", "channel.url"),
             ("name = 'w'\nkind = 'slack'\nurl = 'a'\nurl_file = 'b'", "not both"),
-            ("name = 'p'\nkind = 'pagerduty'", "channel.secret_file"),
+            ("name = 'p'\nkind = 'pagerduty'\nurl = 'https://a'", "channel.secret_file"),
             ("name = 'm'\nkind = 'smtp'\nurl = 'smtps://a'\nto = ['c@d']", "channel.to"),
             ("name = 'w'\nkind = 'webhook'\nurl = 'https://a'\nto = ['c@d']", "channel.to"),
             ("name = 'w'\nkind = 'webhook'\nurl = 'https://a'\nagain = '1s'", "channel.again"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use failover::cluster::Voter;
 use failover::event::Change;
 use failover::ids::VoterId;
+use raft::StateRole;
 
 use super::{LEADERLESS_TICKS, Replica, Reply};
 use crate::message::{Envelope, Refusal};
@@ -27,6 +28,16 @@ pub(super) struct Ranked {
 }
 
 impl Replica {
+    /// A leader is not removed by its own hand, but one that is elected with its removal in its
+    /// log finds itself outside the group. The library would let it lead on, unable to propose,
+    /// and panic when it next counts itself.
+    pub(super) fn step_down_when_removed(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Leader && !raft.prs().conf().voters().contains(raft.id) {
+            raft.become_follower(raft.term, 0);
+        }
+    }
+
     /// What is known of a voter: the log has the last word; before it has spoken, the
     /// configuration; for one that joined while this voter was away, those who were there.
     pub fn voter(&self, id: VoterId) -> Option<&Voter> {
