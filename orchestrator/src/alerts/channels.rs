@@ -216,9 +216,8 @@ mod tests {
     fn each_kind_says_what_it_lacks() {
         let ok = |text: &str| parsed(text).expect(text);
         ok("name = 'w'\nkind = 'webhook'\nurl = 'https://a/b'");
-        ok(
-            "name = 'p'\nkind = 'pagerduty'\nurl = 'https://a'\nsecret_file = 'key'\nleast = 'critical'\nagain = '5m'",
-        );
+        ok("name = 'p'\nkind = 'pagerduty'\nurl = 'https://a'\nsecret_file = 'key'");
+        ok("name = 'w'\nkind = 'webhook'\nurl = 'https://a'\nleast = 'critical'\nagain = '5m'");
         ok("name = 'm'\nkind = 'smtp'\nurl = 'smtps://a'\nfrom = 'a@b'\nto = ['c@d']");
         ok("name = 'l'\nkind = 'alertmanager'\nurl = 'http://[::1]:9093'");
         ok("name = 'l'\nkind = 'alertmanager'\nurl = 'http://am:9093'\nplain = true");
