@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) drills: DrillsTable,
     #[serde(default)]
     pub(super) sla: SlaTable,
+    #[serde(default)]
     pub(super) people: PeopleTable,
 }
 

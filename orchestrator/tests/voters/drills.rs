@@ -121,6 +121,7 @@ fn declared() -> Topology {
     for spec in declared.services.values_mut() {
         spec.on_last_copy = OnLastCopy::SingleCopy;
     }
+    declared.people.two_persons = false;
     declared.dns.servers.insert("ns2".parse().expect("a name"), server);
     declared
 }

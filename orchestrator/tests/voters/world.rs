@@ -339,8 +339,10 @@ impl World {
             world.leader().is_some_and(|id| world.voters[&id].cluster().voters.len() >= 3)
         });
         let leader = self.elected();
-        let request =
-            Request::Apply { expected: 0, topology: Box::new(topology()), reason: "x".into() };
+        // One person acts in these worlds.
+        let mut topology = Box::new(topology());
+        topology.people.two_persons = false;
+        let request = Request::Apply { expected: 0, topology, reason: "x".into() };
         let token = self.ask(leader, request);
         self.until("an answer", |world| world.reply(token).is_some());
         assert!(matches!(self.reply(token), Some(Reply::Accepted(_))), "{:?}", self.reply(token));

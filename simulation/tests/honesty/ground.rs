@@ -1,6 +1,7 @@
 //! Where PostgreSQL is, who may run it, and waiting for it.
 
 use std::fs::Permissions;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -67,14 +68,18 @@ pub fn as_postgres(name: &str) -> bool {
     std::fs::set_permissions(copies.path(), Permissions::from_mode(0o755)).unwrap();
     let copy = copies.path().join("honesty");
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    let status = Command::new(copy)
-        .args(["--exact", name, "--nocapture"])
-        .uid(uid)
-        .gid(gid)
-        .env("HOME", "/")
-        .current_dir("/")
-        .status()
-        .unwrap();
+    let mut command = Command::new(copy);
+    command.args(["--exact", name, "--nocapture"]).uid(uid).gid(gid).env("HOME", "/");
+    command.current_dir("/");
+    let status = loop {
+        match command.status() {
+            // Another thread was forking while the copy was being written, and still holds it.
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            status => break status.unwrap(),
+        }
+    };
     assert!(status.success(), "{name} failed as postgres");
     true
 }
