@@ -75,7 +75,7 @@ pub fn as_postgres(name: &str) -> bool {
         match command.status() {
             // Another thread was forking while the copy was being written, and still holds it.
             Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
-                std::thread::sleep(std::time::Duration::from_millis(10));
+                rest(STEP);
             }
             status => break status.unwrap(),
         }
