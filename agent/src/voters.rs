@@ -106,12 +106,15 @@ impl Voters {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A run of which the leader knows is over. One with a greater number began before the wall
-    /// clock was put back: this one counts on from there.
-    fn outlast(&self, heard: u64) {
-        if heard > self.run.load(Ordering::SeqCst) {
-            tracing::info!(heard, "the wall clock went back since the agent's run before");
-            self.run.fetch_max(heard.saturating_add(1), Ordering::SeqCst);
+    /// A run of which the leader knows is over. One with a greater number, or with this one's and
+    /// more reports than this one has made, began before the wall clock was put back: this one
+    /// counts on from there.
+    fn outlast(&self, run: u64, sequence: u64) {
+        let own = self.run.load(Ordering::SeqCst);
+        let made = self.sequence.load(Ordering::SeqCst);
+        if run > own || (run == own && sequence >= made) {
+            tracing::info!(run, "the wall clock went back since the agent's run before");
+            self.run.fetch_max(run.saturating_add(1), Ordering::SeqCst);
         }
     }
 
@@ -178,7 +181,7 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
                 voters.note(index, None);
                 let leader = answer.leader.and_then(|address| voters.index_of(address));
                 voters.preferred.store(leader.unwrap_or(index), Ordering::SeqCst);
-                voters.outlast(answer.run);
+                voters.outlast(answer.run, answer.sequence);
                 if voters.note_echo(answer.echo) {
                     instance.speak.notify_one();
                 }
@@ -239,5 +242,38 @@ pub async fn poll(instance: Arc<Instance>, voters: Arc<Voters>, offset: usize) {
                 tokio::time::sleep(instance.timing().heartbeat / 2).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voters(run: u64, sequence: u64) -> Voters {
+        Voters {
+            clients: vec![],
+            preferred: AtomicUsize::new(0),
+            run: AtomicU64::new(run),
+            sequence: AtomicU64::new(sequence),
+            echo: Mutex::default(),
+            unheard: AtomicBool::new(false),
+            under_way: Mutex::default(),
+            failed: Mutex::default(),
+        }
+    }
+
+    fn after(own: (u64, u64), heard: (u64, u64)) -> u64 {
+        let voters = voters(own.0, own.1);
+        voters.outlast(heard.0, heard.1);
+        voters.run.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn a_run_counts_on_from_one_that_the_leader_heard() {
+        assert_eq!(after((7, 3), (6, 90)), 7, "the one before");
+        assert_eq!(after((7, 3), (7, 2)), 7, "its own newest");
+        assert_eq!(after((7, 3), (9, 0)), 10, "the wall clock went back");
+        assert_eq!(after((7, 3), (7, 3)), 8, "another by the same number");
+        assert_eq!(after((0, 1), (0, 90)), 1, "both began before 1970");
     }
 }

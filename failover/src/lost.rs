@@ -5,6 +5,7 @@ use crate::cluster::Service;
 use crate::decide::{Finding, finding};
 use crate::hang;
 use crate::ids::{InstanceId, SiteId};
+use crate::quorum;
 use crate::report::{Down, Port, Report, Server, Severity};
 use crate::time::{Moment, millis};
 use crate::topology::Timing;
@@ -23,6 +24,9 @@ pub enum Loss {
     No(Vec<Finding>),
     /// It is lost, and why.
     Yes(String),
+    /// It is silent, and so were too many of those that would know whether it lives: people may
+    /// take it for lost, the law does not yet.
+    Unwitnessed(String),
 }
 
 /// Judges the primary of a service.
@@ -64,8 +68,8 @@ pub fn serves_nobody(
     let down = view.fresh(former, timing.fence_after, now).is_some_and(|report| {
         matches!(report.server, Server::Down(_) | Server::Absent | Server::Refused(_))
     });
-    let sign = view.signs.get(former).copied().unwrap_or(view.since);
-    let run_out = view.silence(former, now).min(now.since(sign)) >= timing.suspect_after;
+    let sign = last_sign(former, view, now).min(witnessed(service, view, timing, now));
+    let run_out = view.silence(former, now).min(sign) >= timing.suspect_after;
     down || run_out || refused_from(service, former, view, timing, now).len() >= 2
 }
 
@@ -154,7 +158,7 @@ fn silent(
     }
     // A stream that lives, or lived a moment ago, is proof of life: while the primary's commits
     // were acknowledged it may serve readers, and does so for up to `fence_after` longer.
-    let sign = now.since(view.signs.get(primary).copied().unwrap_or(view.since));
+    let sign = last_sign(primary, view, now);
     if sign < timing.suspect_after {
         let streams = streams_from(service, primary, view);
         return Loss::No(vec![finding(
@@ -170,11 +174,33 @@ fn silent(
             ),
         )]);
     }
-    Loss::Yes(format!(
+    let cause = format!(
         "{primary}: silent for {} ms, and no standby has received from it for {} ms",
         millis(silence),
         millis(sign)
-    ))
+    );
+    if witnessed(service, view, timing, now) >= timing.suspect_after {
+        Loss::Yes(cause)
+    } else {
+        Loss::Unwitnessed(cause)
+    }
+}
+
+/// How long ago any standby received from a primary, by what standbys told.
+fn last_sign(primary: &InstanceId, view: &View, now: Moment) -> Duration {
+    now.since(view.signs.get(primary).copied().unwrap_or(view.since))
+}
+
+/// For how long enough of the rule's instances have been heard without a gap, so that a primary
+/// from which none of them received had no commit acknowledged: as many as must be sealed.
+fn witnessed(service: &Service, view: &View, timing: &Timing, now: Moment) -> Duration {
+    // A single copy's commits wait for nobody: no standby could tell that it serves.
+    let Some(needed) = quorum::needed(&service.rule) else { return Duration::MAX };
+    let mut heard: Vec<Duration> = (service.rule.instances.iter())
+        .map(|witness| view.heard_steadily(witness, timing, now))
+        .collect();
+    heard.sort_unstable_by(|a, b| b.cmp(a));
+    heard.get(needed - 1).copied().unwrap_or_default()
 }
 
 /// It hangs, and not for long enough yet.

@@ -288,10 +288,14 @@ pub struct Answer {
     /// To be said back in the next report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo: Option<Echo>,
-    /// The newest run of its agent that the leader heard. Greater than the agent's own: the reports
-    /// of this run are taken for those of one that ended, and it must count on from there.
+    /// The newest run of its agent that the leader heard. Greater than the agent's own, or the same
+    /// with a sequence that this one has not reached: the reports of this run are taken for those
+    /// of one that ended, and it must count on from there.
     #[serde(default)]
     pub run: u64,
+    /// The newest sequence that the leader heard of that run.
+    #[serde(default)]
+    pub sequence: u64,
     /// Where the leader listens, when the voter that answers is another: the next report goes
     /// there, which saves it a hop.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -46,7 +46,7 @@ pub(crate) fn seal(case: &Case<'_>, transition: &Transition) -> Opinion {
     if let Some(straggler) = straggler(case, transition, &sealed, patience) {
         return waiting("seal-settle", Some(&straggler), "still sealing, and might stand further");
     }
-    if let Some(former) = still_serving(case, transition) {
+    if let Some(former) = still_serving(case, transition, &sealed, loses.is_some()) {
         return waiting(
             "former-fenced",
             Some(&former),
@@ -162,11 +162,26 @@ fn straggler(
     case.service.spec.instances.keys().find(candidate).cloned()
 }
 
-/// The former primary, while it may still answer readers. From `Seal` on it is granted no lease
-/// and its commits are not acknowledged, so this lasts no longer than `suspect_after`.
-fn still_serving(case: &Case<'_>, transition: &Transition) -> Option<InstanceId> {
+/// The former primary, while it may still answer readers. From `Seal` on it is granted no lease,
+/// and once enough are sealed its commits are not acknowledged: from then on this lasts no longer
+/// than `suspect_after`.
+fn still_serving(
+    case: &Case<'_>,
+    transition: &Transition,
+    sealed: &BTreeMap<InstanceId, Sealed>,
+    loses: bool,
+) -> Option<InstanceId> {
     let former = transition.from.as_ref()?;
-    let waited = case.view.in_step(case.id, case.now) >= case.timing.suspect_after;
+    let patience = case.timing.suspect_after;
+    let rule = &case.service.rule;
+    let long_ago = |id: &&InstanceId| {
+        let since = case.view.reports.get(*id).and_then(|heard| heard.sealed);
+        sealed.contains_key(*id) && since.is_some_and(|at| case.now.since(at) >= patience)
+    };
+    let still = rule.instances.iter().filter(long_ago).count();
+    // With a loss that a person accepted there are not enough, and never will be.
+    let enough = loses || quorum::needed(rule).is_none_or(|needed| still >= needed);
+    let waited = enough && case.view.in_step(case.id, case.now) >= patience;
     let gone = lost::serves_nobody(case.service, former, case.view, case.timing, case.now);
     (!waited && !gone).then(|| former.clone())
 }

@@ -20,7 +20,8 @@ use alloc::vec::Vec;
 pub(crate) fn steady(case: &Case<'_>) -> Opinion {
     let Some(primary) = &case.service.primary else { return bootstrap(case) };
     match lost::judge(case.service, primary, case.view, case.timing, case.now) {
-        Loss::Yes(cause) => fail_over(case, cause),
+        Loss::Yes(cause) => fail_over(case, cause, None),
+        Loss::Unwitnessed(cause) => fail_over(case, cause, Some(unwitnessed(case, primary))),
         Loss::No(mut findings) => {
             let mut opinion = keep(case, primary);
             findings.append(&mut opinion.findings);
@@ -115,10 +116,26 @@ pub(crate) fn bars(case: &Case<'_>) -> Vec<Finding> {
     held(case).into_iter().chain(braked(case)).collect()
 }
 
-fn fail_over(case: &Case<'_>, cause: String) -> Opinion {
+fn unwitnessed(case: &Case<'_>, primary: &InstanceId) -> Finding {
+    finding(
+        "primary-witnesses",
+        Severity::Blocks,
+        Some(primary),
+        format!(
+            "fewer standbys than must be sealed were heard without a gap for {} ms: it may have \
+             served them meanwhile",
+            millis(case.timing.suspect_after)
+        ),
+    )
+}
+
+fn fail_over(case: &Case<'_>, cause: String, unwitnessed: Option<Finding>) -> Opinion {
     let mut findings =
         vec![finding("primary-lost", Severity::Warning, case.service.primary.as_ref(), &*cause)];
-    let bars: Vec<Finding> = bars(case).into_iter().chain(infeasible(case, true)).collect();
+    let mut bars: Vec<Finding> = bars(case).into_iter().chain(infeasible(case, true)).collect();
+    if bars.is_empty() {
+        bars.extend(unwitnessed);
+    }
     if bars.is_empty() {
         let started = ServiceChange::Started {
             trigger: Trigger::PrimaryLost,

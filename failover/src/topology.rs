@@ -149,6 +149,16 @@ pub struct Timing {
     pub failover_window: Duration,
 }
 
+impl Timing {
+    /// Reports that are further apart leave a gap. What a standby received in a shorter one, it
+    /// told as that much older than it was: a primary that is silent for `suspect_after` by such
+    /// words has had no proof that it may serve for `fence_after`.
+    #[must_use]
+    pub fn gap(&self) -> Duration {
+        self.suspect_after.saturating_sub(self.fence_after).max(self.heartbeat * 2)
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self {

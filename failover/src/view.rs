@@ -83,6 +83,10 @@ pub struct Heard {
     pub at: Moment,
     /// It was made after this.
     pub after: Moment,
+    /// Since when its instance has been heard without a gap: what it received in between, it told.
+    pub steadily: Moment,
+    /// Since when it has told, for the same epoch, where it stands sealed.
+    pub sealed: Option<Moment>,
     /// What it says.
     pub report: Report,
 }
@@ -151,6 +155,11 @@ impl View {
         }
         let Some(after) = self.made_after(&report, now) else { return false };
         let news = known.is_none_or(|heard| report.is_news_after(&heard.report));
+        let steadily = self.steadily(known, &cluster.topology.timing, now);
+        let sealed = report.sealed_at.as_ref().map(|_| {
+            let before = known.filter(|heard| heard.report.pledge.sealed == report.pledge.sealed);
+            before.and_then(|heard| heard.sealed).unwrap_or(now)
+        });
         let id = report.instance.clone();
         if let Some(survey) = report.survey.take() {
             let surveyed = Surveyed { at: now, behind_ms: None, survey: survey.bounded() };
@@ -168,8 +177,27 @@ impl View {
         if let Some(knock) = report.knock.clone() {
             self.knock(knock, now);
         }
-        self.reports.insert(id, Heard { at: now, after, report });
+        self.reports.insert(id, Heard { at: now, after, steadily, sealed, report });
         news
+    }
+
+    /// Since when an instance that is heard now has been heard without a gap. A leader that has
+    /// just been elected had no gap before.
+    fn steadily(&self, known: Option<&Heard>, timing: &Timing, now: Moment) -> Moment {
+        let (at, since) =
+            known.map_or((self.since, self.since), |heard| (heard.at, heard.steadily));
+        if now.since(at) < timing.gap() { since } else { now }
+    }
+
+    /// For how long an instance has been heard without a gap, until now.
+    #[must_use]
+    pub fn heard_steadily(&self, instance: &InstanceId, timing: &Timing, now: Moment) -> Duration {
+        match self.reports.get(instance) {
+            Some(heard) if now.since(heard.at.min(heard.after)) < timing.gap() => {
+                now.since(heard.steadily)
+            }
+            Some(_) | None => Duration::ZERO,
+        }
     }
 
     /// Takes in what a voter saw itself.

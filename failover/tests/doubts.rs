@@ -195,6 +195,7 @@ fn i12_a_doubt_told_during_a_transition_bars_the_candidates() {
             report.receiver = None;
         });
     }
+    now.pass_with(3_000, &["b", "c"]);
     assert!(now.blocked_by("candidate"));
 }
 
@@ -264,6 +265,7 @@ fn i12_a_later_primary_that_holds_the_doubt_ends_it() {
             report.receiver = None;
         });
     }
+    now.pass_with(3_000, &["b", "c"]);
     run(&mut now);
     let service = &now.cluster.services[&clinic()];
     assert_eq!(service.primary, Some(id("c")));

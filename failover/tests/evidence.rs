@@ -10,6 +10,7 @@ use failover::cluster::{Hold, Step, Transition, Trigger};
 use failover::event::ServiceChange;
 use failover::lease::Watchdog;
 use failover::report::{Down, Pledge, Server};
+use failover::topology::OnLastCopy;
 use failover::{
     Epoch, Lsn, Moment, Request, Ruling, Timestamp, TransitionId, View, lease, rule_on,
 };
@@ -35,12 +36,42 @@ fn i24_i26_a_live_stream_is_proof_of_life() {
 #[test]
 fn i26_silence_must_last_by_every_path() {
     let mut now = Situation::new();
-    now.pass(2_900);
+    now.pass_with(2_900, &["b", "c"]);
     now.standbys(false);
     assert!(!now.fails_over());
     now.pass(200);
     now.standbys(false);
     assert!(now.fails_over());
+}
+
+/// A standby whose agent was away may have acknowledged meanwhile, whatever it says now: all that
+/// must be sealed have to be heard throughout.
+#[test]
+fn i26_silence_counts_with_witnesses_only() {
+    let mut now = Situation::new();
+    now.pass_with(1_000, &["b", "c"]);
+    now.pass_with(1_500, &["b"]);
+    now.hear("c", |report| report.receiver = None);
+    now.pass_with(1_000, &["b", "c"]);
+    assert!(now.blocked_by("primary-witnesses"), "{:?}", now.verdict());
+    now.pass_with(1_900, &["b", "c"]);
+    assert!(now.blocked_by("primary-witnesses"), "{:?}", now.verdict());
+    now.pass_with(200, &["b", "c"]);
+    assert!(now.fails_over(), "{:?}", now.verdict());
+}
+
+/// The rest cannot release a commit: one of three may be away when two are required.
+#[test]
+fn i26_as_many_witnesses_as_must_be_sealed_are_enough() {
+    let mut now = Situation::new();
+    let service = now.cluster.services.get_mut(&clinic()).unwrap();
+    service.rule.required = 2;
+    service.rule.enforce.required = 2;
+    service.spec.on_last_copy = OnLastCopy::SingleCopy;
+    now.pass_with(2_900, &["b"]);
+    assert!(!now.fails_over());
+    now.pass_with(300, &["b"]);
+    assert!(now.fails_over(), "{:?}", now.verdict());
 }
 
 /// Layer 3: a stream that ended a moment ago vouches for the lease that it renewed.
@@ -223,11 +254,10 @@ fn i26_what_stands_in_the_way_of_any_failover_keeps_one_that_hangs() {
 fn i19_a_new_leader_starts_deaf() {
     let mut now = Situation::new();
     now.view = View::new(2, now.now);
-    now.pass(1_000);
+    now.pass(900);
     now.standbys(false);
     assert!(!now.fails_over());
-    now.pass(2_100);
-    now.standbys(false);
+    now.pass_with(2_200, &["b", "c"]);
     assert!(now.fails_over());
 }
 
@@ -310,7 +340,7 @@ fn a_primary_lost_while_it_prepares_is_failed_over() {
     now.hear("a", |report| report.server = Server::Down(Down::Crashed));
     assert_eq!(now.verdict().0, Some(ServiceChange::Aborted));
     now.hear("a", |_| {});
-    now.pass(5_000);
+    now.pass_with(5_000, &["b", "c"]);
     now.standbys(false);
     assert_eq!(now.verdict().0, Some(ServiceChange::Aborted), "within the deadline");
 }

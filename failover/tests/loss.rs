@@ -177,6 +177,8 @@ fn i06_whoever_is_taken_is_sealed_and_holds_what_is_kept() {
     assert_eq!(now.verdict(), (None, vec!["seal-quorum".into()]), "it lacks what is kept");
     now.pass(100);
     sealed(&mut now, "c", 85);
+    assert_eq!(now.verdict(), (None, vec!["former-fenced".into()]), "readers are waited for");
+    now.pass_with(3_000, &["c"]);
     let (change, findings) = now.verdict();
     let Some(ServiceChange::PrimaryChosen { primary, position, .. }) = &change else {
         panic!("{findings:?}")
@@ -198,6 +200,8 @@ fn i01_whoever_comes_back_in_time_is_asked() {
     let mut now = accepted();
     sealed(&mut now, "c", 90);
     sealed(&mut now, "b", 100);
+    assert_eq!(now.verdict(), (None, vec!["former-fenced".into()]), "readers are waited for");
+    now.pass_with(3_000, &["b", "c"]);
     let (change, findings) = now.verdict();
     let Some(ServiceChange::PrimaryChosen { primary, .. }) = change else { panic!("{findings:?}") };
     assert_eq!(primary, id("b"));
@@ -205,6 +209,8 @@ fn i01_whoever_comes_back_in_time_is_asked() {
     let mut short = accepted();
     sealed(&mut short, "c", 90);
     sealed(&mut short, "b", 92);
+    short.verdict();
+    short.pass_with(3_000, &["b", "c"]);
     assert_eq!(short.verdict().0, None, "the floor stands at 95");
 }
 
@@ -234,6 +240,7 @@ fn whoever_can_be_reached_is_sealed_first() {
     now.hear("d", |report| report.receiver = None);
     assert_eq!(now.verdict(), (None, vec!["seal-settle".into()]));
     sealed(&mut now, "d", 97);
+    now.pass_with(3_000, &["c", "d"]);
     let Some(ServiceChange::PrimaryChosen { primary, .. }) = now.verdict().0 else { panic!() };
     assert_eq!(primary, id("d"));
 }

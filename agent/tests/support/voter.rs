@@ -80,7 +80,14 @@ async fn report(State(voter): State<Voter>, Json(report): Json<Report>) -> Json<
             if let Some(assignment) = shown.assignment.clone() {
                 let lease = shown.lease.filter(|epoch| *epoch == report.pledge.granted);
                 shown.reports.push(report);
-                return Json(Answer { assignment, lease, echo: None, run: 0, leader: None });
+                return Json(Answer {
+                    assignment,
+                    lease,
+                    echo: None,
+                    run: 0,
+                    sequence: 0,
+                    leader: None,
+                });
             }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -143,6 +143,26 @@ impl Situation {
         self.view.hear(&self.cluster, report, self.now);
     }
 
+    /// Time passes, and these go on saying what they said last.
+    pub fn pass_with(&mut self, ms: u64, names: &[&str]) {
+        let mut left = ms;
+        while left > 0 {
+            let step = left.min(400);
+            self.pass(step);
+            left -= step;
+            for name in names {
+                let last = self.view.reports[&id(name)].report.clone();
+                self.hear(name, |report| {
+                    let (sequence, echo) = (report.sequence, report.echo);
+                    *report = Report { sequence, echo, ..last };
+                    if let Some(receiver) = &mut report.receiver {
+                        receiver.age += Duration::from_millis(step);
+                    }
+                });
+            }
+        }
+    }
+
     pub fn standbys(&mut self, streaming: bool) {
         for name in ["b", "c"] {
             self.hear(name, |report| {

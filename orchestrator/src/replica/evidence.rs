@@ -147,11 +147,13 @@ impl Replica {
     ) -> Answer {
         let view = self.lead.as_ref().map(|lead| &lead.view);
         let heard = view.and_then(|view| view.reports.get(instance));
+        let newest = heard.map_or((0, 0), |heard| (heard.report.run, heard.report.sequence));
         Answer {
             assignment,
             lease,
             echo: view.map(|view| view.echo(self.clocks.now)),
-            run: heard.map_or(0, |heard| heard.report.run),
+            run: newest.0,
+            sequence: newest.1,
             leader: None,
         }
     }

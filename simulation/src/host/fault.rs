@@ -127,6 +127,10 @@ impl Host {
     fn hold_replay(&mut self, turn: &mut Turn, takes: u64, query: bool) {
         let until = turn.later(takes);
         let Some(server) = &mut self.server else { return };
+        if query && server.phase == Phase::Starting {
+            // It answers no query yet.
+            return;
+        }
         if query {
             server.held_until = Some((until, true));
         }

@@ -41,6 +41,7 @@ impl Host {
         }
         let number = self.own_record();
         let (Some(server), Some(data)) = (&mut self.server, &mut self.disk.data) else { return };
+        server.begun = true;
         if server.recovering {
             data.led = false;
             server.replayed = data.log.end();
@@ -102,7 +103,7 @@ impl Host {
             return;
         }
         let (Some(server), Some(data)) = (&mut self.server, &self.disk.data) else { return };
-        if !server.recovering {
+        if !server.recovering || !server.begun {
             return;
         }
         let from = server.replayed;

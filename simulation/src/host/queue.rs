@@ -1,6 +1,6 @@
 //! What will happen on one machine, by its own clock.
 
-use super::interface::{Part, Process};
+use super::interface::{Part, Peer, Process};
 use failover::Moment;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -102,8 +102,8 @@ pub enum Line {
     Diverged,
     /// It accepts connections.
     Ready,
-    /// This connection streams; under its own name or not.
-    Replication(u64, bool),
+    /// This connection streams; and the name of another that it took, if so.
+    Replication(u64, Option<Peer>),
 }
 
 /// What a process of PostgreSQL does.

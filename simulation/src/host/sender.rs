@@ -110,7 +110,8 @@ impl Host {
         let message = Wal::Accepted { stream: wanted.stream, tree };
         turn.out.push(Output::Wal { to: peer, message });
         self.job(turn, timeout / 2, pid, Job::SenderTick(wanted.stream));
-        self.log_line(turn, Line::Replication(wanted.stream, wanted.role == wanted.name));
+        let taken = (wanted.role != wanted.name).then_some(wanted.name);
+        self.log_line(turn, Line::Replication(wanted.stream, taken));
         self.serve_all(turn);
     }
 

@@ -2,7 +2,7 @@
 
 use super::Host;
 use super::agent::{Facts, ReceiverFacts, StreamFacts};
-use super::interface::Output;
+use super::interface::{Output, Peer};
 use super::log::Tree;
 use super::queue::{Line, Task};
 use super::server::Phase;
@@ -64,22 +64,19 @@ impl Host {
                 }
             }
             Line::StreamLost | Line::Ready => self.look(turn),
-            Line::Replication(stream, own) => {
-                if !own {
-                    self.end_impostor(turn, stream);
+            Line::Replication(stream, taken) => {
+                if let Some(name) = taken {
+                    self.end_impostor(turn, stream, name);
                 }
                 self.look(turn);
             }
         }
     }
 
-    fn end_impostor(&mut self, turn: &mut Turn, stream: u64) {
-        let counts = self.server.as_ref().and_then(|server| {
-            let sender = server.senders.iter().find(|sender| sender.stream == stream)?;
-            Some(self.disk.dynamic.get().setting.names.contains(&sender.name))
-        });
-        // In the moment before its end it may have released a commit in that name (F-14).
-        if counts == Some(true) {
+    fn end_impostor(&mut self, turn: &mut Turn, stream: u64, name: Peer) {
+        // In the moment before its end it may have released a commit in that name (F-14), be it
+        // gone by now.
+        if self.disk.dynamic.get().setting.names.contains(&name) {
             self.doubt(turn);
         }
         if !self.paused.postgres {
@@ -213,14 +210,14 @@ impl Host {
         let recovery = facts.recovery;
         // Under another's name, or one of two under one name that comes from elsewhere.
         let twins = facts.streams.len() > 1;
-        let impostors: Vec<u64> = facts
+        let impostors: Vec<(u64, Peer)> = facts
             .streams
             .iter()
             .filter(|s| s.name != s.role || (twins && s.from != s.name && is_twin(facts, s)))
-            .map(|s| s.stream)
+            .map(|s| (s.stream, s.name))
             .collect();
-        for stream in impostors {
-            self.end_impostor(turn, stream);
+        for (stream, name) in impostors {
+            self.end_impostor(turn, stream, name);
         }
         if !recovery {
             self.record_doubt(turn);

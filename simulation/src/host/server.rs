@@ -26,6 +26,8 @@ pub struct Server {
     /// Its number.
     pub pid: u64,
     pub phase: Phase,
+    /// Start-up has read its control file and replays, or has replayed.
+    pub begun: bool,
     /// `standby.signal` was there at its start, and it was not promoted since.
     pub recovering: bool,
     /// What new sessions go by.
@@ -155,6 +157,7 @@ impl Server {
         Self {
             pid,
             phase: Phase::Starting,
+            begun: false,
             recovering,
             postmaster: setting,
             // The flag is the checkpointer's to set (F-15).

@@ -196,7 +196,8 @@ impl Host {
                 .leader
                 .and_then(|leader| self.setup.voters.iter().position(|voter| *voter == leader));
             agent.voters.preferred = leader.unwrap_or(index);
-            if answer.run > agent.voters.run {
+            let own = (agent.voters.run, agent.voters.sequence);
+            if (answer.run, answer.sequence) >= own {
                 agent.voters.run = answer.run.saturating_add(1);
             }
             let known = agent.voters.echo;

@@ -16,8 +16,6 @@ use crate::world::Machine;
 const BOUND: Duration = Duration::from_secs(5);
 /// For so long an impostor may stream before it is ended.
 const MOMENT: Duration = Duration::from_secs(1);
-/// So late may be heard what an agent said before.
-const LATE: Duration = Duration::from_secs(5);
 /// Calm has lasted this long: there is a leader, and it has heard everybody.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
@@ -28,7 +26,6 @@ pub(crate) struct Doubtful {
     host: usize,
     epoch: Epoch,
     at: Lsn,
-    since: At,
     /// The log says that there may be such a commit.
     recorded: bool,
 }
@@ -64,7 +61,7 @@ impl Oracle {
         let Some(epoch) = self.hosts[host].writable_in else { return };
         let service = self.service_of[host];
         let at = self.commit(number).at;
-        let mut commit = Doubtful { number, host, epoch, at, since: now, recorded: false };
+        let mut commit = Doubtful { number, host, epoch, at, recorded: false };
         let state = &mut self.services[service];
         commit.recorded = state.recorded.iter().any(|doubt| doubt.covers(&commit));
         state.doubtful.push(commit);
@@ -136,11 +133,12 @@ impl Oracle {
         }
         for commit in &mut state.doubtful {
             let covered = recorded.iter().any(|doubt| doubt.covers(commit));
-            // One that was open may have been closed by what was said before this commit was made,
-            // and heard late: what is said next tells of this one.
-            let closed = |doubt: &Recorded| doubt.epoch == commit.epoch && !doubt.open;
-            let outran = commit.recorded && recorded.iter().any(closed);
-            if !covered && outran && now.since(commit.since) < LATE {
+            // One that was open may have been closed below this commit by what was said before it
+            // was made, and recorded late: what is said next tells of this one.
+            let below = |doubt: &Recorded| {
+                doubt.epoch == commit.epoch && !doubt.open && doubt.to < commit.at
+            };
+            if !covered && commit.recorded && recorded.iter().any(below) {
                 commit.recorded = false;
                 again.push(commit.number);
             }

@@ -36,10 +36,14 @@ impl Oracle {
     /// An agent sends a report, perhaps once more.
     pub(crate) fn reported(&mut self, host: u8, token: u64, sequence: u64, now: At) {
         let Some(host) = self.hosts.get_mut(usize::from(host)) else { return };
-        let sent = &mut host.reports.sent;
-        let first = sent.iter().rev().find(|(_, other, _)| *other == sequence);
+        let first = host.reports.sent.iter().rev().find(|(_, other, _)| *other == sequence);
         // Another process of the agent counts anew, and much later.
         let first = first.map(|(.., at)| *at).filter(|at| now.since(*at) < SEEN).unwrap_or(now);
+        if sequence == 0 && first == now {
+            // It knows no leader yet.
+            host.reports.word = None;
+        }
+        let sent = &mut host.reports.sent;
         sent.push((token, sequence, first));
         if sent.len() > REPORTS {
             sent.remove(0);
