@@ -51,14 +51,7 @@ fn bootstrap(case: &Case<'_>) -> Opinion {
         return Opinion::wait(vec![hold]);
     }
     Opinion::propose(
-        ServiceChange::Started {
-            trigger: Trigger::Bootstrap,
-            target: None,
-            step: Step::Seal,
-            drill: None,
-            readiness: None,
-            given_up: None,
-        },
+        ServiceChange::started(Trigger::Bootstrap, None, Step::Seal),
         "every instance reports an empty data directory",
     )
 }
@@ -120,14 +113,7 @@ fn fail_over(case: &Case<'_>, cause: String) -> Opinion {
         vec![finding("primary-lost", Severity::Warning, case.service.primary.as_ref(), &*cause)];
     let bars: Vec<Finding> = bars(case).into_iter().chain(infeasible(case, true)).collect();
     if bars.is_empty() {
-        let started = ServiceChange::Started {
-            trigger: Trigger::PrimaryLost,
-            target: None,
-            step: Step::Seal,
-            drill: None,
-            readiness: None,
-            given_up: None,
-        };
+        let started = ServiceChange::started(Trigger::PrimaryLost, None, Step::Seal);
         return Opinion { change: Some((started, cause)), findings };
     }
     findings.splice(0..0, bars);
