@@ -90,14 +90,7 @@ fn forward(case: &Case<'_>, transition: &Transition) -> Opinion {
         let bars = crate::steady::infeasible(case, true);
         if bars.is_empty() {
             return Opinion::propose(
-                ServiceChange::Started {
-                    trigger: Trigger::PrimaryLost,
-                    target: None,
-                    step: Step::Seal,
-                    drill: None,
-                    readiness: None,
-                    given_up: None,
-                },
+                ServiceChange::started(Trigger::PrimaryLost, None, Step::Seal),
                 format!("{cause}, in the middle of transition {}", transition.id),
             );
         }

@@ -166,7 +166,7 @@ pub(crate) fn ask(
     let valid = cluster.topology.people.approval_expires;
     let millis = i64::try_from(valid.as_millis()).unwrap_or(i64::MAX);
     let until = Timestamp(asker.at.0.saturating_add(millis));
-    let cause = request.reason().to_string();
+    let cause = request.reason();
     Ruled::Granted(Box::new(Grant {
         change: Change::Asked { plan, request: Box::new(request.clone()), lowers, until },
         cause,

@@ -296,3 +296,12 @@ pub enum ServiceChange {
     /// A person lets automation go on, and acknowledges the last automatic failover.
     Resumed,
 }
+
+impl ServiceChange {
+    /// A transition that is part of no drill and gives nothing up begins.
+    #[must_use]
+    pub const fn started(trigger: Trigger, target: Option<InstanceId>, step: Step) -> Self {
+        let (drill, readiness, given_up) = (None, None, None);
+        Self::Started { trigger, target, step, drill, readiness, given_up }
+    }
+}

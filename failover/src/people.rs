@@ -162,27 +162,17 @@ impl Request {
     #[must_use]
     pub fn without_reason(&self) -> Self {
         let mut same = self.clone();
-        match &mut same {
-            Self::Apply { reason, .. }
-            | Self::Switchover { reason, .. }
-            | Self::Failover { reason, .. }
-            | Self::Hold { reason, .. }
-            | Self::Resume { reason, .. }
-            | Self::Forgo { reason, .. }
-            | Self::AcceptLoss { reason, .. }
-            | Self::Drill { reason, .. }
-            | Self::AbortDrill { reason, .. }
-            | Self::Acknowledge { reason, .. }
-            | Self::AddVoter { reason, .. }
-            | Self::RemoveVoter { reason, .. }
-            | Self::Approve { reason, .. } => reason.clear(),
-        }
+        same.take_reason();
         same
     }
 
     /// Why it is asked for.
     #[must_use]
-    pub fn reason(&self) -> &str {
+    pub fn reason(&self) -> String {
+        self.clone().take_reason()
+    }
+
+    fn take_reason(&mut self) -> String {
         match self {
             Self::Apply { reason, .. }
             | Self::Switchover { reason, .. }
@@ -196,7 +186,7 @@ impl Request {
             | Self::Acknowledge { reason, .. }
             | Self::AddVoter { reason, .. }
             | Self::RemoveVoter { reason, .. }
-            | Self::Approve { reason, .. } => reason,
+            | Self::Approve { reason, .. } => core::mem::take(reason),
         }
     }
 }

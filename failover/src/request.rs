@@ -195,12 +195,13 @@ pub fn rule_on(
         Request::Switchover { service, to, reason } => {
             on_service(cluster, view, service, now, |case| {
                 let target = Some(switchover(case, to.as_ref())?);
-                Ok((started(Trigger::Switchover, target, Step::Quiesce), reason.clone()))
+                let change = ServiceChange::started(Trigger::Switchover, target, Step::Quiesce);
+                Ok((change, reason.clone()))
             })
         }
         Request::Failover { service, reason } => on_service(cluster, view, service, now, |case| {
             let findings = unready(case, false);
-            let change = started(Trigger::Failover, None, Step::Seal);
+            let change = ServiceChange::started(Trigger::Failover, None, Step::Seal);
             if findings.is_empty() { Ok((change, reason.clone())) } else { Err(findings) }
         }),
         Request::Hold { service, reason } => on_service(cluster, view, service, now, |_| {
@@ -229,11 +230,6 @@ pub fn rule_on(
             Ok((ServiceChange::Resumed, reason.clone()))
         }),
     }
-}
-
-fn started(trigger: Trigger, target: Option<InstanceId>, step: Step) -> ServiceChange {
-    let (drill, readiness, given_up) = (None, None, None);
-    ServiceChange::Started { trigger, target, step, drill, readiness, given_up }
 }
 
 type Judged = Result<(ServiceChange, String), Vec<Finding>>;

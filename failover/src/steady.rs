@@ -52,14 +52,7 @@ fn bootstrap(case: &Case<'_>) -> Opinion {
         return Opinion::wait(vec![hold]);
     }
     Opinion::propose(
-        ServiceChange::Started {
-            trigger: Trigger::Bootstrap,
-            target: None,
-            step: Step::Seal,
-            drill: None,
-            readiness: None,
-            given_up: None,
-        },
+        ServiceChange::started(Trigger::Bootstrap, None, Step::Seal),
         "every instance reports an empty data directory",
     )
 }
@@ -137,14 +130,7 @@ fn fail_over(case: &Case<'_>, cause: String, unwitnessed: Option<Finding>) -> Op
         bars.extend(unwitnessed);
     }
     if bars.is_empty() {
-        let started = ServiceChange::Started {
-            trigger: Trigger::PrimaryLost,
-            target: None,
-            step: Step::Seal,
-            drill: None,
-            readiness: None,
-            given_up: None,
-        };
+        let started = ServiceChange::started(Trigger::PrimaryLost, None, Step::Seal);
         return Opinion { change: Some((started, cause)), findings };
     }
     findings.splice(0..0, bars);

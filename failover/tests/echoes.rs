@@ -8,7 +8,7 @@ use failover::Timeline;
 use failover::comply::{Configured, Divergence};
 use failover::report::{Down, Pledge, Server};
 use failover::{Action, Assignment, Epoch, Local, Moment, assignment, comply};
-use support::{at, cluster, id};
+use support::{at, cluster, id, local};
 
 fn assigned(to: &str, epoch: u64) -> Assignment {
     let mut known = assignment(&cluster(), &id(to)).expect("it is declared");
@@ -17,22 +17,12 @@ fn assigned(to: &str, epoch: u64) -> Assignment {
 }
 
 fn standby(granted: u64, sealed: u64) -> Local {
+    let server = Server::Recovery { position: at(9), replayed: at(9).lsn, admits: false };
     Local {
-        server: Server::Recovery { position: at(9), replayed: at(9).lsn, admits: false },
-        system_identifier: cluster().services.values().find_map(|it| it.system_identifier),
         pledge: Pledge { granted: Epoch(granted), sealed: Epoch(sealed) },
         configured: Configured { standby: true, ..Configured::default() },
-        sealed: false,
-        serves: false,
-        proven: None,
-        enforced: None,
-        prepared: None,
-        divergence: Divergence::None,
-        leased: None,
-        committed: None,
-        started: Moment(0),
-        down_since: Moment(0),
         informed: false,
+        ..local(server, granted)
     }
 }
 

@@ -51,14 +51,8 @@ fn service_changes() -> Vec<ServiceChange> {
         (Trigger::Switchover, Step::Quiesce),
         (Trigger::Switchover, Step::Verify),
     ];
-    changes.extend(triggers.map(|(trigger, step)| ServiceChange::Started {
-        trigger,
-        target: Some(id("b")),
-        step,
-        drill: None,
-        readiness: None,
-        given_up: None,
-    }));
+    let begun = |(trigger, step)| ServiceChange::started(trigger, Some(id("b")), step);
+    changes.extend(triggers.map(begun));
     let rules = [
         rule(&["b", "c"], 1, &["b", "c"]),
         rule(&["b"], 1, &["b", "c"]),
@@ -182,14 +176,7 @@ fn i04_i07_i27_i29_i30_every_event_in_every_state() {
 fn i20_a_late_event_has_no_effect() {
     let mut cluster = Cluster::default();
     apply(&mut cluster, &event(Change::Topology { expected: 0, topology: Box::new(topology()) }));
-    let start = ServiceChange::Started {
-        trigger: Trigger::Bootstrap,
-        target: None,
-        step: Step::Seal,
-        drill: None,
-        readiness: None,
-        given_up: None,
-    };
+    let start = ServiceChange::started(Trigger::Bootstrap, None, Step::Seal);
     let late = stamped(&cluster, start.clone());
     assert!(apply(&mut cluster, &late));
     let before = cluster.clone();

@@ -245,21 +245,17 @@ fn whoever_can_be_reached_is_sealed_first() {
     assert_eq!(primary, id("d"));
 }
 
+fn begin(now: &mut Situation) {
+    let change = stamped(now, ServiceChange::started(Trigger::PrimaryLost, None, Step::Seal));
+    assert!(put(now, change));
+    now.view.follow(&now.cluster, now.now);
+}
+
 /// A failover that waits for seals in vain is superseded; one that may yet succeed is not.
 #[test]
 fn a_failover_that_is_stuck_is_given_a_way_out() {
     let mut now = gone();
-    let started = ServiceChange::Started {
-        readiness: None,
-        trigger: Trigger::PrimaryLost,
-        target: None,
-        step: Step::Seal,
-        drill: None,
-        given_up: None,
-    };
-    let change = stamped(&now, started);
-    assert!(put(&mut now, change));
-    now.view.follow(&now.cluster, now.now);
+    begin(&mut now);
     assert_eq!(refusal(&now), "transition-open", "it has only begun");
     now.pass(6_000);
     sealed(&mut now, "c", 85);
@@ -269,17 +265,7 @@ fn a_failover_that_is_stuck_is_given_a_way_out() {
     let Some(ServiceChange::PrimaryChosen { primary, .. }) = now.verdict().0 else { panic!() };
     assert_eq!(primary, id("c"));
     let mut hopeful = gone();
-    let started = ServiceChange::Started {
-        readiness: None,
-        trigger: Trigger::PrimaryLost,
-        target: None,
-        step: Step::Seal,
-        drill: None,
-        given_up: None,
-    };
-    let change = stamped(&hopeful, started);
-    assert!(put(&mut hopeful, change));
-    hopeful.view.follow(&hopeful.cluster, hopeful.now);
+    begin(&mut hopeful);
     hopeful.pass(6_000);
     behind(&mut hopeful);
     hopeful.hear("b", |report| report.receiver = None);

@@ -4,14 +4,14 @@
 
 mod support;
 
-use failover::comply::{Configured, Divergence};
+use failover::comply::Divergence;
 use failover::report::{Down, Pledge, Server};
 use failover::serving::{Behind, MUTE_AFTER, Seen, Serves, Serving, Wanted, serving};
 use failover::{
     Assignment, Epoch, Local, Moment, Role, SystemIdentifier, Timeline, assignment, lease,
 };
 use std::time::Duration;
-use support::{at, cluster, id};
+use support::{at, cluster, id, local};
 
 const NOW: Moment = Moment(1_000_000_000);
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,26 +22,6 @@ struct Case {
     assignment: Option<Assignment>,
     local: Local,
     seen: Seen,
-}
-
-fn local(server: Server, granted: u64) -> Local {
-    Local {
-        server,
-        system_identifier: Some(SystemIdentifier(7)),
-        pledge: Pledge { granted: Epoch(granted), sealed: Epoch(0) },
-        configured: Configured::default(),
-        sealed: false,
-        serves: false,
-        proven: None,
-        enforced: None,
-        prepared: None,
-        divergence: Divergence::None,
-        leased: None,
-        committed: None,
-        started: Moment(0),
-        down_since: Moment(0),
-        informed: true,
-    }
 }
 
 fn writable(admits: bool) -> Server {

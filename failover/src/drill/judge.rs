@@ -87,10 +87,7 @@ fn ended(
     verdicts: Vec<crate::readiness::SiteVerdict>,
     findings: Vec<Found>,
 ) -> Opinion {
-    let cause = match &outcome {
-        Outcome::Open | Outcome::Passed => String::from("everything did what it should"),
-        Outcome::Failed(why) | Outcome::Aborted(why) | Outcome::Overtaken(why) => why.clone(),
-    };
+    let cause = String::from(outcome.reason().unwrap_or("everything did what it should"));
     Opinion::Drill(DrillChange::Ended { outcome, verdicts, findings }, cause)
 }
 

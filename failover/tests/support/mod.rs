@@ -4,12 +4,14 @@
 
 use failover::checks::Checks;
 use failover::cluster::{Cluster, Enforce, Published, Rule, Service, Step, Trigger};
+use failover::comply::{Configured, Divergence};
 use failover::event::{Change, ServiceChange};
 use failover::position::Position;
 use failover::report::{Knock, Observation, Pledge, Port, Proof, Receiver, Report, Server, Stream};
 use failover::topology::{Instance, OnLastCopy, ServiceSpec, Site, Topology};
 use failover::{
-    Epoch, Generation, InstanceId, Lsn, Moment, ServiceId, SystemIdentifier, Timeline, View, decide,
+    Epoch, Generation, InstanceId, Local, Lsn, Moment, ServiceId, SystemIdentifier, Timeline, View,
+    decide,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -210,5 +212,26 @@ impl Situation {
     pub fn blocked_by(&mut self, check: &str) -> bool {
         let (change, findings) = self.verdict();
         change.is_none() && findings.iter().any(|found| found == check)
+    }
+}
+
+/// An instance that has accepted the epoch `granted`, and nothing else is to be said of it.
+pub fn local(server: Server, granted: u64) -> Local {
+    Local {
+        server,
+        system_identifier: Some(SystemIdentifier(7)),
+        pledge: Pledge { granted: Epoch(granted), sealed: Epoch(0) },
+        configured: Configured::default(),
+        sealed: false,
+        serves: false,
+        proven: None,
+        enforced: None,
+        prepared: None,
+        divergence: Divergence::None,
+        leased: None,
+        committed: None,
+        started: Moment(0),
+        down_since: Moment(0),
+        informed: true,
     }
 }

@@ -103,14 +103,11 @@ impl Teller {
             (None, _) if refresh => State::Standing,
             (None, _) => return,
         };
-        if line.pauses() {
-            return;
-        }
         let news = self.news(key, &known.alert, known.since, state);
+        let Some(sent) = self.send(line, &news).await else { return };
         let before = known.told.get(&channel.name).cloned().unwrap_or_default();
-        let told = match send::tell(channel, &news).await {
+        let told = match sent {
             Ok(()) => {
-                line.pause = None;
                 line.refreshed.insert(key.clone(), now);
                 match state {
                     State::Over(_) => Told { over: Some(wall), failed: None, ..before.clone() },
@@ -119,11 +116,7 @@ impl Teller {
                     }
                 }
             }
-            Err(why) => {
-                tracing::warn!(channel = channel.name, alert = %key, "not told: {why}");
-                line.failed();
-                Told { failed: Some(why.chars().take(WHY).collect()), ..before.clone() }
-            }
+            Err(why) => Told { failed: Some(why.chars().take(WHY).collect()), ..before.clone() },
         };
         // What only keeps an Alertmanager's memory alive is nothing for the record, and a failure
         // is there once.
@@ -154,17 +147,24 @@ impl Teller {
             (false, Some(_)) => State::Over(wall),
             (true, Some(_)) | (false, None) => return,
         };
-        if line.pauses() {
-            return;
-        }
         let news = self.news(&key, &alert, line.leaderless.unwrap_or(wall), state);
-        if let Err(why) = send::tell(&self.channel, &news).await {
-            let channel = &self.channel.name;
-            tracing::warn!(channel, "not told that there is no leader: {why}");
+        if let Some(Ok(())) = self.send(line, &news).await {
+            line.leaderless = without.then_some(wall);
+        }
+    }
+
+    /// Tells, unless it pauses after a failure.
+    async fn send(&self, line: &mut Line, news: &News<'_>) -> Option<Result<(), String>> {
+        if line.pauses() {
+            return None;
+        }
+        let sent = send::tell(&self.channel, news).await;
+        if let Err(why) = &sent {
+            tracing::warn!(channel = self.channel.name, alert = %news.key, "not told: {why}");
             line.failed();
         } else {
             line.pause = None;
-            line.leaderless = without.then_some(wall);
         }
+        Some(sent)
     }
 }

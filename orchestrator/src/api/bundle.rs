@@ -11,6 +11,7 @@ use wire::role::Peer;
 
 use super::{Answered, Refused, Shared, answer, asks, refused};
 use crate::answers::{AuditPage, Bundle, DeclaredTopology, DrillTold, Status};
+use crate::evidence::key::Key;
 use crate::evidence::{self, Story};
 use crate::replica::{Query, Reply};
 use crate::routes::{Question, Routes};
@@ -21,15 +22,8 @@ pub(super) async fn evidence(
     Extension(peer): Extension<Peer>,
     Path(id): Path<u64>,
 ) -> Answered {
-    let key = routes.key.as_ref().map_err(|error| unavailable(error.clone()))?;
-    let record: Record = match sought(&routes, Query::Transition(TransitionId(id))).await? {
-        Ok(record) => record,
-        Err(reply) => return answer(reply),
-    };
-    let (status, declared) = match around(&routes).await? {
-        Ok(around) => around,
-        Err(reply) => return answer(reply),
-    };
+    let query = Query::Transition(TransitionId(id));
+    let (key, record, status, declared): Gathered<'_, Record> = gathered(&routes, query).await?;
     let story = Story::of_transition(&record);
     let slice = slice(&routes, story).await.map_err(unavailable)?;
     let made = (routes.name().to_owned(), wire::clock::wall());
@@ -47,15 +41,8 @@ pub(super) async fn of_drill(
     Extension(peer): Extension<Peer>,
     Path(id): Path<u64>,
 ) -> Answered {
-    let key = routes.key.as_ref().map_err(|error| unavailable(error.clone()))?;
-    let told: DrillTold = match sought(&routes, Query::Drill(DrillId(id))).await? {
-        Ok(told) => told,
-        Err(reply) => return answer(reply),
-    };
-    let (status, declared) = match around(&routes).await? {
-        Ok(around) => around,
-        Err(reply) => return answer(reply),
-    };
+    let query = Query::Drill(DrillId(id));
+    let (key, told, status, declared): Gathered<'_, DrillTold> = gathered(&routes, query).await?;
     let DrillTold { drill, transitions, waits: _ } = told;
     let slice = slice(&routes, Story::of_drill(&drill, &transitions)).await;
     let slice = slice.map_err(unavailable)?;
@@ -74,29 +61,32 @@ fn unavailable(error: String) -> Refused {
     refused(StatusCode::SERVICE_UNAVAILABLE, error, remedy)
 }
 
-/// How everything stands, and what is declared.
-async fn around(routes: &Routes) -> Result<Result<(Status, DeclaredTopology), Reply>, Refused> {
-    let status: Status = match sought(routes, Query::Status).await? {
-        Ok(status) => status,
-        Err(reply) => return Ok(Err(reply)),
-    };
-    let declared = sought(routes, Query::Topology).await?;
-    Ok(declared.map(|declared| (status, declared)))
-}
+/// What every bundle is made of: the key, what it is about, how everything stands, what is declared.
+type Gathered<'a, T> = (&'a Key, T, Status, DeclaredTopology);
 
-/// What the leader has, or this voter where there is none; or the answer that there is instead.
-async fn sought<T: DeserializeOwned>(
+async fn gathered<T: DeserializeOwned>(
     routes: &Routes,
     query: Query,
-) -> Result<Result<T, Reply>, Refused> {
+) -> Result<Gathered<'_, T>, Refused> {
+    let key = routes.key.as_ref().map_err(|error| unavailable(error.clone()))?;
+    let found = sought(routes, query).await?;
+    let status = sought(routes, Query::Status).await?;
+    Ok((key, found, status, sought(routes, Query::Topology).await?))
+}
+
+/// What the leader has, or this voter where there is none.
+async fn sought<T: DeserializeOwned>(routes: &Routes, query: Query) -> Result<T, Refused> {
     let mut reply = routes.ask(Question::Query(query.clone())).await;
     if matches!(reply, Reply::NoLeader | Reply::InDoubt(_)) {
         reply = routes.ask_here(Question::Query(query)).await;
     }
-    let Reply::Found(value) = reply else { return Ok(Err(reply)) };
-    serde_json::from_value(value).map(Ok).map_err(|error| {
+    let own = |error: String| {
         refused(StatusCode::INTERNAL_SERVER_ERROR, format!("an answer of our own: {error}"), "")
-    })
+    };
+    let Reply::Found(value) = reply else {
+        return answer(reply).and(Err(own("of another kind".into())));
+    };
+    serde_json::from_value(value).map_err(|error| own(error.to_string()))
 }
 
 /// The audit records of a story, as this voter has them.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use failover::drill::{Kind, Outcome};
+use failover::drill::Kind;
 use failover::ids::{DrillId, InstanceId, ServiceId};
 use failover::{Request, drill::Drill};
 use orchestrator::answers::{
@@ -229,40 +229,17 @@ async fn report(globals: &Globals, cluster: &Cluster, asked: &Report) -> Result<
         return Ok(wire::exit::OK);
     }
     let Bundle { bundle } = cluster.get(&format!("/v1/evidence/drills/{id}")).await?;
-    let verified = orchestrator::evidence::drill::verify(&bundle).map_err(Failure::failed)?;
-    let evidence = &verified.evidence;
-    let said = format!(
-        "drill {id}, {} changes of primary, {} audit records, signed by voter {} with key {}",
-        evidence.transitions.len(),
-        evidence.audit.lines.len(),
-        evidence.made_by,
-        verified.key
-    );
-    let text = match asked.format {
-        Format::Html => html::page(&bundle, &verified),
-        Format::Json | Format::Text => bundle,
-    };
-    crate::report::hand_out(globals, asked.out.as_deref(), &text, &said)
+    crate::report::hand_out(globals, (asked.format, asked.out.as_deref()), bundle, None)
 }
 
 /// The exit status of a drill that is over, or the failure that it is.
 fn ended(globals: &Globals, told: &DrillTold) -> Result<u8, Failure> {
     let Drill { id, outcome, .. } = &told.drill;
-    let print_all = || print(globals.output, told, &told::closing(told));
-    match outcome {
-        Outcome::Open | Outcome::Passed => {
-            print_all()?;
-            Ok(wire::exit::OK)
-        }
-        Outcome::Failed(why) | Outcome::Aborted(why) | Outcome::Overtaken(why) => {
-            if globals.output == crate::screen::Output::Json {
-                print_all()?;
-            }
-            Err(Failure::new(
-                wire::exit::FAILED,
-                format!("drill {id} {}: {why}", outcome.told()),
-                &format!("all of it: baton drill report {id}"),
-            ))
-        }
+    let why = outcome.reason();
+    if why.is_none() || globals.output == crate::screen::Output::Json {
+        print(globals.output, told, &told::closing(told))?;
     }
+    let Some(why) = why else { return Ok(wire::exit::OK) };
+    let error = format!("drill {id} {}: {why}", outcome.told());
+    Err(Failure::new(wire::exit::FAILED, error, &format!("all of it: baton drill report {id}")))
 }

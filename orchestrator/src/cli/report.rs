@@ -49,6 +49,21 @@ pub struct Phases {
     pub total_ms: Option<f64>,
 }
 
+impl Phases {
+    /// In order, by name.
+    pub const fn all(&self) -> [(&'static str, Option<f64>); 7] {
+        [
+            ("quiesce", self.quiesce_ms),
+            ("catch-up", self.catch_up_ms),
+            ("seal", self.seal_ms),
+            ("promote", self.promote_ms),
+            ("prove", self.prove_ms),
+            ("redirect", self.redirect_ms),
+            ("verify", self.verify_ms),
+        ]
+    }
+}
+
 /// What clients felt, by a probe writer's journal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Clients {
@@ -95,32 +110,30 @@ async fn evidence(
     id: u64,
 ) -> Result<u8, Failure> {
     let Bundle { bundle } = cluster.get(&format!("/v1/evidence/{id}")).await?;
-    let verified = orchestrator::evidence::verify(&bundle).map_err(Failure::failed)?;
-    let told = &verified.evidence;
     let witness = match &arguments.journal {
-        Some(path) => Some(witness::witness(settings, &told.transition, path).await?),
+        Some(path) => {
+            let told = orchestrator::evidence::verify(&bundle).map_err(Failure::failed)?.evidence;
+            Some(witness::witness(settings, &told.transition, path).await?)
+        }
         None => None,
     };
-    let text = match arguments.format {
-        Format::Html => html::page(&bundle, &verified, witness.as_deref()),
-        Format::Json | Format::Text => bundle + witness.as_deref().unwrap_or_default(),
-    };
-    let said = format!(
-        "transition {id}, {} audit records, signed by voter {} with key {}",
-        told.audit.lines.len(),
-        told.made_by,
-        verified.key
-    );
-    hand_out(globals, arguments.out.as_deref(), &text, &said)
+    let how = (arguments.format, arguments.out.as_deref());
+    hand_out(globals, how, bundle, witness.as_deref())
 }
 
-/// To a file, or to standard output as it is.
+/// A bundle that stands, to a file or to standard output as it is.
 pub fn hand_out(
     globals: &Globals,
-    out: Option<&Path>,
-    text: &str,
-    said: &str,
+    (format, out): (Format, Option<&Path>),
+    bundle: String,
+    witness: Option<&str>,
 ) -> Result<u8, Failure> {
+    let stands = crate::verify::opened(&bundle, witness).map_err(Failure::failed)?;
+    let said = stands.brief();
+    let text = match format {
+        Format::Html => stands.page,
+        Format::Json | Format::Text => bundle + witness.unwrap_or_default(),
+    };
     let Some(out) = out else {
         let written = std::io::stdout().write_all(text.as_bytes());
         written.map_err(|error| Failure::failed(format!("standard output: {error}")))?;
@@ -359,18 +372,9 @@ fn text(record: &Record, clients: Option<&Clients>) -> String {
 
 /// The phases as bars, each as long as its share.
 fn bars(phases: &Phases) -> String {
-    let all = [
-        ("quiesce", phases.quiesce_ms),
-        ("catch-up", phases.catch_up_ms),
-        ("seal", phases.seal_ms),
-        ("promote", phases.promote_ms),
-        ("prove", phases.prove_ms),
-        ("redirect", phases.redirect_ms),
-        ("verify", phases.verify_ms),
-    ];
     let Some(total) = phases.total_ms.filter(|total| *total > 0.0) else { return String::new() };
     let mut text = "\nWhere the time went\n".to_owned();
-    for (name, took) in all {
+    for (name, took) in phases.all() {
         let Some(took) = took else { continue };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 40")]
         let width = (took / total * 40.0).round().clamp(0.0, 40.0) as usize;
@@ -402,4 +406,4 @@ fn felt(clients: &Clients) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -2,106 +2,73 @@
 
 use failover::cluster::{Examined, Step, Trigger};
 use failover::event::{Change, Event, Seen as State, ServiceChange, Stamp};
-use failover::ids::{Epoch, Generation, Revision, TransitionId, VoterId};
+use failover::ids::{DrillId, Epoch, Generation, Revision, TransitionId, VoterId};
 
 use super::*;
 use crate::answers::VoterRef;
 use crate::audit::{Happened, extend};
 
-fn key(folder: &tempfile::TempDir) -> key::Key {
+pub(super) fn key(folder: &tempfile::TempDir) -> key::Key {
     key::Key::open(folder.path()).expect("a key")
 }
 
-fn stamp(number: u64) -> Stamp {
+pub(super) fn event(number: u64, by: &str, change: Change) -> Event {
     let at = Timestamp(1_700_000_000_000 + i64::try_from(number).expect("small"));
-    Stamp { at, voter: VoterId(1), monotonic_us: number * 1_000 }
+    let stamp = Stamp { at, voter: VoterId(1), monotonic_us: number * 1_000 };
+    let (by, cause) = (by.into(), format!("cause {number}"));
+    Event { stamp, by, cause, plan: None, authority: None, change }
 }
 
-fn event(number: u64, service: &str, change: ServiceChange) -> Event {
-    let seen = State { epoch: Epoch(1), step: Some(Step::Seal), generation: Generation(1) };
-    let change = Change::Service { service: service.parse().expect("a name"), seen, change };
-    let (stamp, cause) = (stamp(number), format!("cause {number}"));
-    Event { stamp, by: "baton".into(), cause, plan: None, authority: None, change }
+pub(super) fn of_service(service: &str, change: ServiceChange) -> Change {
+    let seen = State { epoch: Epoch(1), step: None, generation: Generation(1) };
+    Change::Service { service: service.parse().expect("a name"), seen, change }
 }
 
-/// A chain of twelve records, and the transition whose steps are the fifth, eighth and tenth.
-fn story() -> (Vec<String>, Record) {
+pub(super) fn step(event: &Event, name: &str) -> StepRecord {
+    let Stamp { at, voter, monotonic_us } = event.stamp;
+    StepRecord { name: name.into(), at, voter, monotonic_us, note: event.cause.clone() }
+}
+
+/// What a change of primary that `first` began becomes, without its steps.
+pub(super) fn record(id: u64, first: &Event, drill: Option<DrillId>) -> Record {
+    let switchover = drill.is_some();
+    Record {
+        id: TransitionId(id),
+        service: "clinic".parse().expect("a name"),
+        trigger: if switchover { Trigger::Switchover } else { Trigger::PrimaryLost },
+        by: first.by.clone(),
+        cause: first.cause.clone(),
+        plan: None,
+        authority: None,
+        given_up: None,
+        drill,
+        readiness: None,
+        from: None,
+        to: None,
+        epoch: Epoch(1),
+        steps: Vec::new(),
+        examined: Vec::new(),
+        outcome: Outcome::Done,
+    }
+}
+
+/// The audit records of events.
+pub(super) fn chain(events: &[Event]) -> Vec<String> {
     let mut head = Head::default();
     let mut lines = Vec::new();
-    let mut steps = Vec::new();
-    for number in 1..=12 {
-        let (service, change) = match number {
-            5 => {
-                let trigger = Trigger::PrimaryLost;
-                (
-                    "clinic",
-                    ServiceChange::Started {
-                        trigger,
-                        target: None,
-                        step: Step::Seal,
-                        drill: None,
-                        readiness: None,
-                        given_up: None,
-                    },
-                )
-            }
-            8 | 10 => ("clinic", ServiceChange::StepDone),
-            9 => ("other", ServiceChange::StepDone),
-            _ => ("clinic", ServiceChange::Resumed),
-        };
-        let event = event(number, service, change);
-        if matches!(number, 5 | 8 | 10) {
-            let Stamp { at, voter, monotonic_us } = event.stamp;
-            let (name, note) = (format!("step {number}"), event.cause.clone());
-            steps.push(StepRecord { name, at, voter, monotonic_us, note });
-        }
-        let text = serde_json::to_string(&event).expect("JSON");
-        let revision = Revision(number);
-        let entry = number;
+    for (number, event) in (1..).zip(events) {
+        let text = serde_json::to_string(event).expect("JSON");
+        let (entry, revision) = (number, Revision(number));
         let happened = Happened { entry, term: 1, effect: true, revision, event: &text };
         let (line, end) = extend(&head, &happened);
         lines.push(line.text);
         head = end;
     }
-    let record = Record {
-        id: TransitionId(2),
-        service: "clinic".parse().expect("a name"),
-        trigger: Trigger::PrimaryLost,
-        by: "baton".into(),
-        cause: "cause 5".into(),
-        plan: None,
-        authority: None,
-        given_up: None,
-        drill: None,
-        readiness: None,
-        from: Some("a-1".parse().expect("a name")),
-        to: Some("b-1".parse().expect("a name")),
-        epoch: Epoch(1),
-        steps,
-        examined: vec![Examined {
-            instance: "c-1".parse().expect("a name"),
-            position: None,
-            verdict: "silent".into(),
-        }],
-        outcome: Outcome::Done,
-    };
-    (lines, record)
+    lines
 }
 
-fn found(lines: &[String], record: &Record) -> Option<Slice> {
-    let mut search = Search::new(Story::of_transition(record));
-    for line in lines {
-        if search.take(line).expect("it follows") {
-            break;
-        }
-    }
-    search.done()
-}
-
-fn told() -> Evidence {
-    let (lines, record) = story();
-    let audit = found(&lines, &record).expect("it is on record");
-    let status = Status {
+pub(super) fn status() -> Status {
+    Status {
         cluster: "test".into(),
         revision: Revision(12),
         topology_version: 3,
@@ -117,8 +84,49 @@ fn told() -> Evidence {
         name_servers: Vec::new(),
         drill: None,
         missed_drills: Vec::new(),
+    }
+}
+
+/// A chain of twelve records, and the transition whose steps are the fifth, eighth and tenth.
+fn story() -> (Vec<String>, Record) {
+    let events = (1..=12).map(|number| {
+        let (service, change) = match number {
+            5 => ("clinic", ServiceChange::started(Trigger::PrimaryLost, None, Step::Seal)),
+            8 | 10 => ("clinic", ServiceChange::StepDone),
+            9 => ("other", ServiceChange::StepDone),
+            _ => ("clinic", ServiceChange::Resumed),
+        };
+        event(number, "baton", of_service(service, change))
+    });
+    let events: Vec<Event> = events.collect();
+    let record = Record {
+        from: Some("a-1".parse().expect("a name")),
+        to: Some("b-1".parse().expect("a name")),
+        steps: [5, 8, 10].map(|n| step(&events[n - 1], &format!("step {n}"))).into(),
+        examined: vec![Examined {
+            instance: "c-1".parse().expect("a name"),
+            position: None,
+            verdict: "silent".into(),
+        }],
+        ..record(2, &events[4], None)
     };
-    evidence(("v1".into(), Timestamp(7)), &record, &status, Topology::default(), audit)
+    (chain(&events), record)
+}
+
+fn found(lines: &[String], record: &Record) -> Option<Slice> {
+    let mut search = Search::new(Story::of_transition(record));
+    for line in lines {
+        if search.take(line).expect("it follows") {
+            break;
+        }
+    }
+    search.done()
+}
+
+fn told() -> Evidence {
+    let (lines, record) = story();
+    let audit = found(&lines, &record).expect("it is on record");
+    evidence(("v1".into(), Timestamp(7)), &record, &status(), Topology::default(), audit)
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Drills with real voters: begun, outliving a leader, held by the calendar or missed; and `baton`.
 
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use failover::calendar::{Calendar, Entry, Occasion};
@@ -16,6 +16,7 @@ use orchestrator::answers::{CalendarTold, DrillPlan, DrillTold, Status};
 use orchestrator::replica::{Input, Query, Reply};
 
 use crate::http::{Group, code, declare, get};
+use crate::on_record::Baton;
 use crate::world::{World, absent, instance, service, topology};
 
 fn at() -> Position {
@@ -251,23 +252,6 @@ fn i36_what_is_due_is_held() {
     panic!("it was never begun: {:?}", occasion(&served.world));
 }
 
-fn baton(group: &Group, words: &[&str]) -> Output {
-    let folder = group.folder.path().join("operator-alice");
-    let addresses: Vec<String> = group.addresses.iter().map(|at| format!("\"{at}\"")).collect();
-    let text = format!(
-        "cluster = \"test\"\nvoters = [{}]\n\
-         [tls]\nca = \"ca.crt\"\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n",
-        addresses.join(", ")
-    );
-    std::fs::write(folder.join("baton.toml"), text).expect("it can be written");
-    Command::new(env!("CARGO_BIN_EXE_baton"))
-        .arg("--config")
-        .arg(folder.join("baton.toml"))
-        .args(words)
-        .output()
-        .expect("the program was just built")
-}
-
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -296,12 +280,12 @@ async fn baton_drill_ends_with_what_became_of_it() {
         (&["drill", "run", "dns", "clinic"], 2, "--reason"),
         (&["drill", "abort", "1", "--reason", "x"], 4, "there is no drill 1"),
     ] {
-        let output = baton(&group, words);
+        let output = Baton::of(&group, "alice").run(words);
         let said = said(&output);
         assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
         assert!(said.contains(text), "{words:?}: {said}");
     }
-    let output = baton(&group, &["drill", "schedule", "-o", "json"]);
+    let output = Baton::of(&group, "alice").run(&["drill", "schedule", "-o", "json"]);
     let told: CalendarTold = serde_json::from_slice(&output.stdout).expect("the calendar");
     assert_eq!((told.time_zone.as_str(), told.protected.len()), ("Europe/Rome", 1));
 }

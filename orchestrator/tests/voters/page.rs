@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::http::{Group, SOON, code, declare, get};
-use crate::readiness::baton;
+use crate::on_record::Baton;
 
 const SECRET: &str = "the name of a patient";
 
@@ -277,12 +277,12 @@ async fn watch_tells_what_changes_and_ends_with_a_status() {
     group.elected(&operator).await;
     declare(&group, &operator).await;
     let _held: Accepted = operator.post("/v1/requests", &hold("x"), SOON).await.expect("granted");
-    let once = baton(&group, &["watch", "--once"]);
+    let once = Baton::of(&group, "alice").run(&["watch", "--once"]);
     let text = String::from_utf8_lossy(&once.stdout).into_owned();
     assert_eq!(once.status.code(), Some(0), "{once:?}");
     assert!(text.contains("clinic: primary none"), "{text}");
     assert!(text.contains("automation is paused by alice"), "{text}");
-    let once = baton(&group, &["watch", "--once", "-o", "json"]);
+    let once = Baton::of(&group, "alice").run(&["watch", "--once", "-o", "json"]);
     let overview: Overview = serde_json::from_slice(&once.stdout).expect("it is the document");
     assert_eq!(overview.known.status.services.len(), 1);
     drop(group);

@@ -1,6 +1,5 @@
 //! Could a site be lost now, asked of real voters: by HTTP, and by `baton` with its exit status.
 
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use failover::Answer;
@@ -10,24 +9,8 @@ use orchestrator::answers::Readiness;
 use tokio::time::sleep;
 
 use crate::http::{Group, code, declare, get};
+use crate::on_record::Baton;
 use crate::world::{absent, instance};
-
-pub(crate) fn baton(group: &Group, words: &[&str]) -> Output {
-    let folder = group.folder.path().join("operator-alice");
-    let addresses: Vec<String> = group.addresses.iter().map(|at| format!("\"{at}\"")).collect();
-    let text = format!(
-        "cluster = \"test\"\nvoters = [{}]\n\
-         [tls]\nca = \"ca.crt\"\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n",
-        addresses.join(", ")
-    );
-    std::fs::write(folder.join("baton.toml"), text).expect("it can be written");
-    Command::new(env!("CARGO_BIN_EXE_baton"))
-        .arg("--config")
-        .arg(folder.join("baton.toml"))
-        .args(words)
-        .output()
-        .expect("the program was just built")
-}
 
 /// Asked of any voter, answered by the one that leads; for a site, a service, or everything.
 #[tokio::test]
@@ -107,14 +90,14 @@ async fn baton_readiness_ends_with_what_it_found() {
     let operator = group.client(0, "operator", "alice");
     group.elected(&operator).await;
     declare(&group, &operator).await;
-    let output = baton(&group, &["readiness", "-o", "json"]);
+    let output = Baton::of(&group, "alice").run(&["readiness", "-o", "json"]);
     let answer: Readiness = serde_json::from_slice(&output.stdout).expect("it is the answer");
     let expected = if answer.level == Level::Unknown { 6 } else { 1 };
     assert_eq!(output.status.code(), Some(expected), "{answer:?}");
-    let output = baton(&group, &["readiness", "s1", "--all"]);
+    let output = Baton::of(&group, "alice").run(&["readiness", "s1", "--all"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("commits wait") && text.contains("voters-quorum"), "{text}");
-    let output = baton(&group, &["readiness", "nowhere"]);
+    let output = Baton::of(&group, "alice").run(&["readiness", "nowhere"]);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("no site or service `nowhere`; there are: s1, s2, s3, clinic"), "{said}");

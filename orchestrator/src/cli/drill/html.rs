@@ -107,21 +107,14 @@ fn cells(verdict: &SiteVerdict) -> [String; 5] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::tests::{guarded, record};
     use failover::Timestamp;
-    use failover::cluster::StepRecord;
     use failover::drill::{Kind, Outcome, Stage};
-    use failover::ids::{DrillId, TransitionId, VoterId};
+    use failover::ids::{DrillId, TransitionId};
     use orchestrator::audit::Head;
     use orchestrator::evidence::{FORMAT, Slice};
 
     fn drill() -> Drill {
-        let step = |(number, name): (i64, &str)| StepRecord {
-            name: name.into(),
-            at: Timestamp(1_700_000_000_000 + number * 100),
-            voter: VoterId(1),
-            monotonic_us: number.unsigned_abs() * 100_000,
-            note: String::new(),
-        };
         Drill {
             id: DrillId(4),
             kind: Kind::Switchover,
@@ -140,7 +133,7 @@ mod tests {
             upto: None,
             until: None,
             abort: None,
-            steps: (0..).zip(["started", "check", "ended"]).map(step).collect(),
+            steps: record(&[("started", 1, 0), ("check", 1, 100), ("ended", 1, 200)]).steps,
             verdicts: Vec::new(),
             findings: Vec::new(),
             outcome: Outcome::Failed("it was <not> ready".into()),
@@ -168,24 +161,10 @@ mod tests {
         let bundle = serde_json::to_string(&evidence).expect("JSON");
         let verified = Verified { evidence, key: "00".into() };
         let page = page(&bundle, &verified);
-        let carried = crate::report::html::bundle_of(&page);
-        assert_eq!(carried.as_deref(), Some(bundle.as_str()), "it carries its bundle");
-        for said in ["<b>", "<deviation>", "<not>"] {
-            assert!(!page.contains(said), "what was said runs nothing: {said}");
-        }
         assert!(
             page.contains("failed: it was &lt;not&gt; ready") && page.contains("<svg"),
             "{page}"
         );
-        for outside in ["http://", "https://", "src=", "href=", "<script", "url("] {
-            assert!(!page.contains(outside), "it loads nothing: {outside}");
-        }
-        for at in 0..page.len() {
-            let mut changed = page.clone().into_bytes();
-            changed[at] ^= 1;
-            let Ok(changed) = String::from_utf8(changed) else { continue };
-            let same = crate::report::html::bundle_of(&changed).is_some_and(|b| b == bundle);
-            assert!(!same || super::page(&bundle, &verified) != changed, "byte {at}");
-        }
+        guarded(&page, &bundle, || super::page(&bundle, &verified));
     }
 }

@@ -6,7 +6,7 @@ use failover::cluster::Record;
 use failover::drill::Drill;
 
 use super::timeline::Clocks;
-use crate::report::{Phases, ms, phases, step_lines, trigger};
+use crate::report::{ms, phases, step_lines, trigger};
 use crate::screen::time;
 use crate::words;
 
@@ -92,33 +92,14 @@ fn table(text: &mut String, records: &[Record]) {
     );
     let or_dash = |took: Option<f64>| took.map_or_else(|| "-".to_owned(), ms);
     for record in records {
-        let Phases {
-            quiesce_ms,
-            catch_up_ms,
-            seal_ms,
-            promote_ms,
-            prove_ms,
-            redirect_ms,
-            verify_ms,
-            total_ms,
-            detect_ms: _,
-        } = phases(record);
+        let phases = phases(record);
         let began = record.steps.first().map_or_else(|| "-".to_owned(), |step| time(step.at));
-        let all = [
-            quiesce_ms,
-            catch_up_ms,
-            seal_ms,
-            promote_ms,
-            prove_ms,
-            redirect_ms,
-            verify_ms,
-            total_ms,
-        ];
-        let took = all.map(or_dash).join(" | ");
+        let steps = phases.all().map(|(_, took)| or_dash(took)).join(" | ");
+        let total = or_dash(phases.total_ms);
         let (outcome, _) = words::outcome(&record.outcome);
         let _ = writeln!(
             text,
-            "| {} | {} | {began} | {} | {took} | {} |",
+            "| {} | {} | {began} | {} | {steps} | {total} | {} |",
             record.id,
             record.service,
             trigger(record.trigger),

@@ -6,7 +6,7 @@ use orchestrator::probe::{Attempt, Head};
 
 use super::*;
 
-fn record(steps: &[(&str, u64, u64)]) -> Record {
+pub(crate) fn record(steps: &[(&str, u64, u64)]) -> Record {
     let step = |(name, voter, ms): &(&str, u64, u64)| StepRecord {
         name: (*name).to_owned(),
         at: Timestamp(i64::try_from(1_000_000 + ms).expect("small")),
@@ -35,7 +35,7 @@ fn record(steps: &[(&str, u64, u64)]) -> Record {
     }
 }
 
-const STEPS: [(&str, u64, u64); 6] = [
+pub(crate) const STEPS: [(&str, u64, u64); 6] = [
     ("started", 2, 0),
     ("seal", 2, 40),
     ("promote", 2, 240),
@@ -116,6 +116,25 @@ fn json_is_the_record_with_its_phases() {
     assert!(serde_json::from_value::<Record>(value).is_ok(), "it still reads as a record");
 }
 
+/// What `baton verify` does: the page must be what its own bundle makes. It carries that, runs
+/// nothing of what was said, loads nothing, and is another after any changed byte.
+pub(crate) fn guarded(page: &str, bundle: &str, again: impl Fn() -> String) {
+    assert_eq!(html::bundle_of(page).as_deref(), Some(bundle), "it carries its bundle");
+    for said in ["<b>", "<deviation>", "<not>"] {
+        assert!(!page.contains(said), "what was said runs nothing: {said}");
+    }
+    for outside in ["http://", "https://", "src=", "href=", "<script", "url("] {
+        assert!(!page.contains(outside), "it loads nothing: {outside}");
+    }
+    for at in 0..page.len() {
+        let mut changed = page.to_owned().into_bytes();
+        changed[at] ^= 1;
+        let Ok(changed) = String::from_utf8(changed) else { continue };
+        let same = html::bundle_of(&changed).is_some_and(|told| told == bundle);
+        assert!(!same || again() != changed, "byte {at}");
+    }
+}
+
 /// I-34: a page is refused after one changed byte, wherever it stands.
 #[test]
 fn i34_a_changed_byte_of_a_page_is_refused() {
@@ -138,20 +157,8 @@ fn i34_a_changed_byte_of_a_page_is_refused() {
     let bundle = serde_json::to_string(&evidence).expect("JSON");
     let verified = Verified { evidence, key: "00".into() };
     let page = html::page(&bundle, &verified, None);
-    assert_eq!(html::bundle_of(&page).as_deref(), Some(bundle.as_str()), "it carries its bundle");
-    assert!(!page.contains("<b>") && !page.contains("<deviation>"), "what was said runs nothing");
     assert!(page.contains("<svg") && page.contains(">200 ms</text>"), "{page}");
-    for outside in ["http://", "https://", "src=", "href=", "<script", "url("] {
-        assert!(!page.contains(outside), "it loads nothing: {outside}");
-    }
-    // What `baton verify` does: the page must be what its own bundle makes.
-    for at in 0..page.len() {
-        let mut changed = page.clone().into_bytes();
-        changed[at] ^= 1;
-        let Ok(changed) = String::from_utf8(changed) else { continue };
-        let same = html::bundle_of(&changed).is_some_and(|told| told == bundle);
-        assert!(!same || html::page(&bundle, &verified, None) != changed, "byte {at}");
-    }
+    guarded(&page, &bundle, || html::page(&bundle, &verified, None));
 }
 
 /// What the probe writer says is carried, shown as its own word, and guarded like the rest of the

@@ -1,14 +1,14 @@
 //! A drill's bundle: one changed byte is one too many, and so is a step that is not on record.
 
-use failover::cluster::{Outcome as Ended, Step, StepRecord, Trigger};
+use failover::Event;
+use failover::cluster::{Step, Trigger};
 use failover::drill::{DrillChange, Kind, Stage};
-use failover::event::{Change, Event, Seen as State, ServiceChange, Stamp};
-use failover::ids::{DrillId, Epoch, Generation, Revision, TransitionId, VoterId};
+use failover::event::{Change, ServiceChange};
+use failover::ids::{DrillId, TransitionId};
 
 use super::*;
-use crate::answers::VoterRef;
-use crate::audit::{Happened, Head, extend};
 use crate::evidence::Search;
+use crate::evidence::tests::{chain, event, key, of_service, record, status, step};
 
 /// A drill whose switchover there is overtaken by a failover that is not its own.
 struct Told {
@@ -17,19 +17,8 @@ struct Told {
     transitions: Vec<Record>,
 }
 
-fn stamp(number: u64) -> Stamp {
-    let at = Timestamp(1_700_000_000_000 + i64::try_from(number).expect("small"));
-    Stamp { at, voter: VoterId(1), monotonic_us: number * 1_000 }
-}
-
-fn event(number: u64, by: &str, change: Change) -> Event {
-    let (by, cause) = (by.into(), format!("cause {number}"));
-    Event { stamp: stamp(number), by, cause, plan: None, authority: None, change }
-}
-
-fn of_service(change: ServiceChange) -> Change {
-    let seen = State { epoch: Epoch(1), step: None, generation: Generation(1) };
-    Change::Service { service: "clinic".parse().expect("a name"), seen, change }
+fn of_clinic(change: ServiceChange) -> Change {
+    of_service("clinic", change)
 }
 
 fn of_drill(stage: Option<Stage>, change: DrillChange) -> Change {
@@ -39,34 +28,7 @@ fn of_drill(stage: Option<Stage>, change: DrillChange) -> Change {
 fn started(trigger: Trigger, drill: Option<DrillId>) -> Change {
     let (target, step) = (None, if drill.is_some() { Step::Quiesce } else { Step::Seal });
     let (readiness, given_up) = (None, None);
-    of_service(ServiceChange::Started { trigger, target, step, drill, readiness, given_up })
-}
-
-fn step(event: &Event, name: &str) -> StepRecord {
-    let Stamp { at, voter, monotonic_us } = event.stamp;
-    StepRecord { name: name.into(), at, voter, monotonic_us, note: event.cause.clone() }
-}
-
-fn record(id: u64, first: &Event, drill: Option<DrillId>) -> Record {
-    let switchover = drill.is_some();
-    Record {
-        id: TransitionId(id),
-        service: "clinic".parse().expect("a name"),
-        trigger: if switchover { Trigger::Switchover } else { Trigger::PrimaryLost },
-        by: first.by.clone(),
-        cause: first.cause.clone(),
-        plan: None,
-        authority: None,
-        given_up: None,
-        drill,
-        readiness: None,
-        from: None,
-        to: None,
-        epoch: Epoch(1),
-        steps: Vec::new(),
-        examined: Vec::new(),
-        outcome: Ended::Done,
-    }
+    of_clinic(ServiceChange::Started { trigger, target, step, drill, readiness, given_up })
 }
 
 fn drill_of(begun: &Event) -> Drill {
@@ -105,17 +67,17 @@ fn story() -> Told {
     let ended = DrillChange::Ended { outcome, verdicts: Vec::new(), findings: Vec::new() };
     let own = Some(DrillId(4));
     let events = [
-        event(1, "anna", of_service(ServiceChange::Resumed)),
+        event(1, "anna", of_clinic(ServiceChange::Resumed)),
         event(2, "anna", of_drill(None, begun)),
         event(3, "baton", of_drill(Some(Stage::Check), done())),
         event(4, "drill 4", started(Trigger::Switchover, own)),
-        event(5, "baton", of_service(ServiceChange::Resumed)),
-        event(6, "baton", of_service(ServiceChange::StepDone)),
+        event(5, "baton", of_clinic(ServiceChange::Resumed)),
+        event(6, "baton", of_clinic(ServiceChange::StepDone)),
         event(7, "baton", of_drill(Some(Stage::There), done())),
         event(8, "baton", started(Trigger::PrimaryLost, None)),
         event(9, "baton", of_drill(Some(Stage::Dwell), ended)),
-        event(10, "baton", of_service(ServiceChange::StepDone)),
-        event(11, "baton", of_service(ServiceChange::Resumed)),
+        event(10, "baton", of_clinic(ServiceChange::StepDone)),
+        event(11, "baton", of_clinic(ServiceChange::Resumed)),
     ];
     let at = |number: usize| &events[number - 1];
     let mut drill = drill_of(at(2));
@@ -125,17 +87,7 @@ fn story() -> Told {
     let mut transitions = vec![record(7, at(4), own), record(8, at(8), None)];
     transitions[0].steps = vec![step(at(4), "started"), step(at(6), "quiesce")];
     transitions[1].steps = vec![step(at(8), "started"), step(at(10), "promote")];
-    let mut head = Head::default();
-    let mut lines = Vec::new();
-    for (number, event) in (1..).zip(&events) {
-        let text = serde_json::to_string(event).expect("JSON");
-        let (entry, revision) = (number, Revision(number));
-        let happened = Happened { entry, term: 1, effect: true, revision, event: &text };
-        let (line, end) = extend(&head, &happened);
-        lines.push(line.text);
-        head = end;
-    }
-    Told { lines, drill, transitions }
+    Told { lines: chain(&events), drill, transitions }
 }
 
 fn slice(told: &Told) -> Option<Slice> {
@@ -151,29 +103,8 @@ fn slice(told: &Told) -> Option<Slice> {
 fn whole() -> DrillEvidence {
     let told = story();
     let audit = slice(&told).expect("it is on record");
-    let status = Status {
-        cluster: "test".into(),
-        revision: Revision(12),
-        topology_version: 3,
-        zone_version: 1,
-        leader: None,
-        answered_by: VoterRef { voter: VoterId(1), name: "v1".into(), site: None },
-        term: 1,
-        at: Timestamp(0),
-        led_for_ms: None,
-        voters: Vec::new(),
-        sites: std::collections::BTreeMap::new(),
-        services: Vec::new(),
-        name_servers: Vec::new(),
-        drill: None,
-        missed_drills: Vec::new(),
-    };
     let made = ("v1".into(), Timestamp(7));
-    evidence(made, (told.drill, told.transitions), &status, Topology::default(), audit)
-}
-
-fn key(folder: &tempfile::TempDir) -> Key {
-    Key::open(folder.path()).expect("a key")
+    evidence(made, (told.drill, told.transitions), &status(), Topology::default(), audit)
 }
 
 /// From the drill's beginning to the last step of what it met, and nothing after.
