@@ -68,7 +68,7 @@ pub fn serves_nobody(
     let down = view.fresh(former, timing.fence_after, now).is_some_and(|report| {
         matches!(report.server, Server::Down(_) | Server::Absent | Server::Refused(_))
     });
-    let sign = last_sign(former, view, now).min(witnessed(service, view, timing, now));
+    let sign = last_sign(former, view, now).min(witnessed(service, former, view, timing, now));
     let run_out = view.silence(former, now).min(sign) >= timing.suspect_after;
     down || run_out || refused_from(service, former, view, timing, now).len() >= 2
 }
@@ -179,7 +179,7 @@ fn silent(
         millis(silence),
         millis(sign)
     );
-    if witnessed(service, view, timing, now) >= timing.suspect_after {
+    if witnessed(service, primary, view, timing, now) >= timing.suspect_after {
         Loss::Yes(cause)
     } else {
         Loss::Unwitnessed(cause)
@@ -191,16 +191,41 @@ fn last_sign(primary: &InstanceId, view: &View, now: Moment) -> Duration {
     now.since(view.signs.get(primary).copied().unwrap_or(view.since))
 }
 
-/// For how long enough of the rule's instances have been heard without a gap, so that a primary
-/// from which none of them received had no commit acknowledged: as many as must be sealed.
-fn witnessed(service: &Service, view: &View, timing: &Timing, now: Moment) -> Duration {
+/// For how long enough of the rule's instances would know of a sign of life: as many as must be
+/// sealed. If none of them received, no commit of the primary was acknowledged.
+fn witnessed(
+    service: &Service,
+    primary: &InstanceId,
+    view: &View,
+    timing: &Timing,
+    now: Moment,
+) -> Duration {
     // A single copy's commits wait for nobody: no standby could tell that it serves.
     let Some(needed) = quorum::needed(&service.rule) else { return Duration::MAX };
-    let mut heard: Vec<Duration> = (service.rule.instances.iter())
-        .map(|witness| view.heard_steadily(witness, timing, now))
+    let mut known: Vec<Duration> = (service.rule.instances.iter())
+        .map(|witness| {
+            let steadily = view.heard_steadily(witness, timing, now);
+            steadily.max(attached(witness, primary, view, timing, now))
+        })
         .collect();
-    heard.sort_unstable_by(|a, b| b.cmp(a));
-    heard.get(needed - 1).copied().unwrap_or_default()
+    known.sort_unstable_by(|a, b| b.cmp(a));
+    known.get(needed - 1).copied().unwrap_or_default()
+}
+
+/// For how long nothing has come over a stream that has not ended: whoever holds it knows that,
+/// though nobody heard him meanwhile.
+fn attached(
+    witness: &InstanceId,
+    primary: &InstanceId,
+    view: &View,
+    timing: &Timing,
+    now: Moment,
+) -> Duration {
+    let receiver = view
+        .fresh(witness, timing.gap(), now)
+        .and_then(|report| report.receiver.as_ref())
+        .filter(|receiver| receiver.streaming && receiver.upstream == *primary);
+    receiver.map_or(Duration::ZERO, |receiver| receiver.age + view.silence(witness, now))
 }
 
 /// It hangs, and not for long enough yet.

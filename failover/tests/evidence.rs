@@ -60,6 +60,19 @@ fn i26_silence_counts_with_witnesses_only() {
     assert!(now.fails_over(), "{:?}", now.verdict());
 }
 
+/// Who holds a stream that has not ended knows for how long nothing came, heard or not.
+#[test]
+fn i26_a_stream_that_has_not_ended_is_its_own_witness() {
+    let mut now = Situation::new();
+    now.pass_with(3_000, &["b"]);
+    now.pass(100);
+    now.hear("b", |report| report.receiver.as_mut().unwrap().age = Duration::from_millis(3_100));
+    now.hear("c", |report| report.receiver.as_mut().unwrap().age = Duration::from_millis(2_900));
+    assert!(now.blocked_by("primary-streams"), "{:?}", now.verdict());
+    now.pass_with(150, &["b", "c"]);
+    assert!(now.fails_over(), "{:?}", now.verdict());
+}
+
 /// The rest cannot release a commit: one of three may be away when two are required.
 #[test]
 fn i26_as_many_witnesses_as_must_be_sealed_are_enough() {
