@@ -121,6 +121,18 @@ pub fn promise(promise: &Promise) -> String {
     }
 }
 
+/// Who had a change of primary done, and in which role.
+pub fn by(record: &Record) -> String {
+    let role = record.authority.as_ref().map(|authority| format!(" ({})", authority.role));
+    record.by.clone() + &role.unwrap_or_default()
+}
+
+/// Who else said yes to a change of primary, in which role, and why.
+pub fn approved(record: &Record) -> Option<String> {
+    let approved = record.authority.as_ref()?.approved.as_ref()?;
+    Some(format!("{} ({}): {}", approved.by, approved.role, approved.reason))
+}
+
 /// How a service stood before a change of its primary: first in one line, then each finding.
 pub fn before(record: &Record) -> Vec<(String, Mood)> {
     let Some(before) = &record.readiness else {
