@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use failover::cluster::{Outcome, Record, Trigger};
 use failover::fitness::Promise;
-use failover::readiness::Level;
+use failover::readiness::{Level, Outcome as Then, Rto, SiteVerdict};
 use failover::report::{Down, NameServerAnswer, Server, Severity};
 use failover::{Finding, Role};
 use serde::{Deserialize, Serialize};
@@ -157,6 +157,41 @@ pub fn before(record: &Record) -> Vec<(String, Mood)> {
         lines.push((format!("and {} more", before.more), Mood::Plain));
     }
     lines
+}
+
+/// Whether a site could be lost.
+pub const fn ready(level: Level) -> (&'static str, Mood) {
+    match level {
+        Level::Good => ("yes", Mood::Good),
+        Level::Warning => ("yes (!)", Mood::Odd),
+        Level::Unknown => ("unknown", Mood::Odd),
+        Level::Blocks => ("NO", Mood::Bad),
+    }
+}
+
+/// What would follow the loss of a site.
+pub fn then(verdict: &SiteVerdict) -> String {
+    let target = verdict.target.as_ref().map_or("nobody", |target| target.as_str());
+    match verdict.outcome {
+        Then::GoesOn => format!("{target} stays"),
+        Then::FailsOver => format!("{target} takes over"),
+        Then::Waits => "commits wait".to_owned(),
+    }
+}
+
+/// Whether it is proven that nothing would be lost.
+pub const fn proven(zero: Option<bool>) -> (&'static str, Mood) {
+    match zero {
+        Some(true) => ("proven", Mood::Good),
+        Some(false) => ("NO", Mood::Bad),
+        None => ("unknown", Mood::Odd),
+    }
+}
+
+/// How long a failover would take.
+pub fn total(rto: &Rto) -> String {
+    let ms = |ms| span(Duration::from_millis(ms));
+    rto.total_ms.map_or_else(|| format!("> {}", ms(rto.at_least_ms)), ms)
 }
 
 /// How good something is that readiness looked at.
