@@ -55,3 +55,10 @@ fn i37_the_page_in_a_browser_shows_what_is_and_how_old_it_is() {
     println!("{text}");
     assert!(text.contains("SKIPPED") || text.contains("all of it is as it should be"), "{text}");
 }
+
+/// I-33: what only lost instances hold is given up by two people, from a terminal to the table.
+#[test]
+fn i33_a_loss_is_accepted_by_two_people_and_is_no_more_than_was_shown() {
+    let (whole, text) = lab(&["accept-loss"]);
+    assert!(whole, "{text}");
+}

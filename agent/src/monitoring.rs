@@ -18,12 +18,10 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
 use wire::clock::now;
-use wire::monitoring::{BUILD, CERTIFICATE, Daemon, Exposition, Metric};
+use wire::monitoring::{Daemon, Exposition, Metric};
 
 /// Everything it tells.
 pub const METRICS: &[Metric] = &[
-    BUILD,
-    CERTIFICATE,
     Metric::gauge(
         "baton_agent_info",
         &["service", "postgres", "site", "version"],

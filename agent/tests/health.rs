@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use wire::clock::now;
 use wire::http::{Client, HttpError};
+use wire::monitoring::COMMON;
 use wire::role::Kind;
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(20);
@@ -222,7 +223,11 @@ fn an_agent_tells_every_metric_of_its_table() {
         ];
         let histogram = ["_bucket", "_sum", "_count"]
             .map(|ending| format!("baton_agent_probe_duration_seconds{ending}"));
-        let table = METRICS.iter().map(|metric| metric.name).filter(|name| !absent.contains(name));
+        let table = COMMON
+            .iter()
+            .chain(METRICS)
+            .map(|metric| metric.name)
+            .filter(|name| !absent.contains(name));
         let expected: BTreeSet<String> = table.map(str::to_owned).chain(histogram).collect();
         let mut told = String::new();
         for _ in 0..2_000 {

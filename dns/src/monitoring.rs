@@ -5,12 +5,10 @@ use crate::tally::Tally;
 use failover::Timestamp;
 use std::sync::Arc;
 use wire::clock;
-use wire::monitoring::{BUILD, CERTIFICATE, Daemon, Exposition, Metric};
+use wire::monitoring::{Daemon, Exposition, Metric};
 
 /// Everything it tells.
 pub const METRICS: &[Metric] = &[
-    BUILD,
-    CERTIFICATE,
     Metric::gauge(
         "baton_dns_zone_serial",
         &[],

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+use wire::monitoring::COMMON;
 
 fn program() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_baton-dns"));
@@ -147,7 +148,11 @@ async fn it_tells_its_health_and_what_it_counts() {
     let names = |line: &str| line.split([' ', '{']).next().unwrap_or_default().to_owned();
     let told: BTreeSet<String> =
         told.lines().filter(|line| !line.starts_with('#')).map(names).collect();
-    let table = dns::monitoring::METRICS.iter().map(|metric| metric.name.to_owned()).collect();
+    let table = COMMON
+        .iter()
+        .chain(dns::monitoring::METRICS)
+        .map(|metric| metric.name.to_owned())
+        .collect();
     assert_eq!(told, table, "every metric of the table, and no other");
     assert_eq!(ends(child, "-TERM").await, Some(0));
 }

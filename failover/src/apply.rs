@@ -49,6 +49,7 @@ pub fn apply(cluster: &mut Cluster, event: &Event) -> bool {
         Change::Asked { plan, request, lowers, until } => {
             approval::enact(cluster, event, (plan, request), (lowers, *until))
         }
+        Change::Withdrawn { plan } => approval::withdrawn(cluster, event, plan),
         Change::Occasion { entry, due, missed } => {
             let (due, missed) = (*due, missed.clone());
             calendar::enact(cluster, entry, Occasion { due, drill: None, missed })
@@ -98,6 +99,8 @@ fn remember(cluster: &mut Cluster, event: &Event, text: String) {
         cluster.alerts.get(key).and_then(|known| known.alert.service.clone())
     } else if let Change::Asked { request, .. } = &event.change {
         request.service().cloned()
+    } else if let Change::Withdrawn { plan } = &event.change {
+        cluster.pending.get(plan).and_then(|pending| pending.request.service().cloned())
     } else {
         None
     };

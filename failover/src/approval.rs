@@ -63,6 +63,13 @@ pub enum Outcome {
         /// The change of primary that it began.
         transition: Option<TransitionId>,
     },
+    /// Whoever asked took it back.
+    Withdrawn {
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
 }
 
 impl Pending {
@@ -99,7 +106,8 @@ pub fn lowers(cluster: &Cluster, request: &Request) -> Vec<String> {
         | Request::AbortDrill { .. }
         | Request::Acknowledge { .. }
         | Request::AddVoter { .. }
-        | Request::Approve { .. } => vec![],
+        | Request::Approve { .. }
+        | Request::Withdraw { .. } => vec![],
     }
 }
 
@@ -192,6 +200,9 @@ pub(crate) fn approve(
         Err(text) => return refuse("approval", text),
     };
     let Pending { request, by, role, .. } = pending;
+    if by == asker.name {
+        return refuse("approval", format!("{by} asked for it: another person must approve it"));
+    }
     let (change, cause) = match rule_on(cluster, view, request, (by, asker.at), now) {
         Ruling::Refused(findings) => return Ruled::Refused(no_longer(by, findings)),
         Ruling::Granted { change, cause } => (*change, cause),
@@ -221,7 +232,31 @@ fn no_longer(by: &str, mut findings: Vec<Finding>) -> Vec<Finding> {
     findings
 }
 
-/// The request that somebody may say yes to now, or why there is none.
+/// Whoever asked takes it back: there is nothing to approve any more.
+pub(crate) fn withdraw(
+    cluster: &Cluster,
+    view: &View,
+    (hash, reason): (&str, String),
+    asker: Asker<'_>,
+    now: Moment,
+) -> Ruled {
+    match waiting(cluster, view, hash, asker, now) {
+        Err(text) => refuse("approval", text),
+        Ok(Pending { by, .. }) if by != asker.name => {
+            let text = format!("{by} asked for it and nobody else withdraws it: do not approve it");
+            refuse("approval", text)
+        }
+        Ok(_) => Ruled::Granted(Box::new(Grant {
+            change: Change::Withdrawn { plan: hash.to_string() },
+            cause: reason,
+            by: asker.name.to_string(),
+            plan: None,
+            authority: Authority { role: asker.role, approved: None },
+        })),
+    }
+}
+
+/// The request that waits for a yes now, or why there is none.
 fn waiting<'a>(
     cluster: &'a Cluster,
     view: &View,
@@ -232,14 +267,15 @@ fn waiting<'a>(
     let none = || format!("no request waits under {hash}: `baton approve` lists those that do");
     let pending = cluster.pending.get(hash).ok_or_else(none)?;
     let by = &pending.by;
-    if let Outcome::Approved { approved, .. } = &pending.outcome {
-        return Err(format!("{} approved this already: it is done", approved.by));
+    match &pending.outcome {
+        Outcome::Approved { approved, .. } => {
+            return Err(format!("{} approved this already: it is done", approved.by));
+        }
+        Outcome::Withdrawn { reason, .. } => return Err(format!("{by} withdrew this: {reason}")),
+        Outcome::Waiting => {}
     }
     if !pending.waits(asker.at) || view.has_waited(hash, pending, now) {
         return Err(format!("the time for it is over: {by} must ask again"));
-    }
-    if by == asker.name {
-        return Err(format!("{by} asked for it: another person must approve it"));
     }
     Ok(pending)
 }
@@ -286,8 +322,22 @@ pub(crate) fn enact(
         outcome: Outcome::Waiting,
     };
     cluster.pending.insert(plan.to_string(), pending);
-    let short = plan.get(..12).unwrap_or(plan);
-    Some(format!("a second person is asked to approve {short}: {}", lowers.join("; ")))
+    Some(format!("a second person is asked to approve {}: {}", short(plan), lowers.join("; ")))
+}
+
+/// As much of a hash as people read.
+fn short(plan: &str) -> &str {
+    plan.get(..12).unwrap_or(plan)
+}
+
+/// A request is taken back, unless it was approved meanwhile.
+pub(crate) fn withdrawn(cluster: &mut Cluster, event: &Event, plan: &str) -> Option<String> {
+    let pending = cluster.pending.get_mut(plan)?;
+    if pending.outcome != Outcome::Waiting || pending.by != event.by {
+        return None;
+    }
+    pending.outcome = Outcome::Withdrawn { reason: event.cause.clone(), at: event.stamp.at };
+    Some(format!("what waited for a second person under {} is withdrawn", short(plan)))
 }
 
 /// An approved request has taken effect.

@@ -122,6 +122,11 @@ pub enum Change {
         /// Until when the second may say yes.
         until: Timestamp,
     },
+    /// Whoever asked for something that needs two people takes it back.
+    Withdrawn {
+        /// The hash of its plan.
+        plan: String,
+    },
     /// Something that changes nothing and is on record all the same (I-34).
     Noted {
         /// What.

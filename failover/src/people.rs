@@ -130,7 +130,8 @@ impl Request {
             | Self::AcceptLoss { .. }
             | Self::Drill { .. }
             | Self::Acknowledge { .. }
-            | Self::AbortDrill { .. } => Right::Operate,
+            | Self::AbortDrill { .. }
+            | Self::Withdraw { .. } => Right::Operate,
             Self::Approve { .. } => Right::Approve,
             Self::Apply { .. } | Self::AddVoter { .. } | Self::RemoveVoter { .. } => {
                 Right::Administer
@@ -154,7 +155,8 @@ impl Request {
             | Self::Acknowledge { .. }
             | Self::AddVoter { .. }
             | Self::RemoveVoter { .. }
-            | Self::Approve { .. } => None,
+            | Self::Approve { .. }
+            | Self::Withdraw { .. } => None,
         }
     }
 
@@ -186,7 +188,8 @@ impl Request {
             | Self::Acknowledge { reason, .. }
             | Self::AddVoter { reason, .. }
             | Self::RemoveVoter { reason, .. }
-            | Self::Approve { reason, .. } => core::mem::take(reason),
+            | Self::Approve { reason, .. }
+            | Self::Withdraw { reason, .. } => core::mem::take(reason),
         }
     }
 }
@@ -262,6 +265,9 @@ pub fn rule_for(
     }
     if let Request::Approve { plan: hash, reason } = request {
         return approval::approve(cluster, view, (hash, reason), (asker, plan), now);
+    }
+    if let Request::Withdraw { plan: hash, .. } = request {
+        return approval::withdraw(cluster, view, (hash, request.reason()), asker, now);
     }
     let (change, cause) = match rule_on(cluster, view, request, (asker.name, asker.at), now) {
         Ruling::Refused(findings) => return Ruled::Refused(findings),

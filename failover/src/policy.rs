@@ -212,12 +212,55 @@ fn service(
     if listed.len() != spec.preference.len() || !listed.iter().copied().eq(spec.instances.keys()) {
         say(&format!("{key}.preference"), "must list every instance once".to_string());
     }
-    for line in &spec.client_access {
+    for (number, line) in spec.client_access.iter().enumerate() {
+        if names_secret(line) {
+            let text = "a secret in it would stand in every voter's log and audit record for \
+                        ever, and it is not shown here: use scram-sha-256, cert, ldap with \
+                        ldapprefix and ldapsuffix, or pam, whose secrets stay on the machine; and \
+                        change this one, since it was written down";
+            say(&format!("{key}.client_access.{number}"), text.to_string());
+            continue;
+        }
         let kind = line.split_whitespace().next().unwrap_or("");
         let plain = !line.contains(['\n', '\r', '\0']);
         if !plain || !matches!(kind, "host" | "hostssl" | "hostnossl" | "local") {
             let text = format!("`{}` is not a line of pg_hba.conf", line.escape_debug());
-            say(&format!("{key}.client_access"), text);
+            say(&format!("{key}.client_access.{number}"), text);
+        }
+    }
+}
+
+/// Whether a line of pg_hba.conf sets an option that holds a secret: `ldapbindpasswd`,
+/// `radiussecrets`, and whatever a later PostgreSQL calls like that.
+fn names_secret(line: &str) -> bool {
+    let plain = line.replace('"', "").to_lowercase();
+    let names = plain.match_indices('=').filter_map(|(at, _)| plain.get(..at));
+    let mut names = names.filter_map(|before| before.trim_end().rsplit([' ', '\t', ',']).next());
+    names.any(|name| ["passw", "secret"].iter().any(|word| name.contains(word)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_secret;
+
+    #[test]
+    fn options_with_secrets_are_known_however_they_are_written() {
+        for line in [
+            "host all all ::/0 ldap ldapserver=l ldapbinddn=cn ldapbindpasswd=hush",
+            "host all all ::/0 ldap \"ldapbindpasswd\"=hush",
+            "host all all ::/0 ldap \"ldapbindpasswd=two words\"",
+            "hostssl all all ::/0 radius radiusservers=r radiussecrets=\"a,b\"",
+            "hostssl all all ::/0 oauth client_secret=hush",
+        ] {
+            assert!(names_secret(line), "{line}");
+        }
+        for line in [
+            "hostssl clinic clinic 0.0.0.0/0 scram-sha-256",
+            "host all secretary 0.0.0.0/0 password",
+            "host all secretary ::/0 ldap ldapserver=l ldapprefix=\"cn=\" ldapsuffix=\",dc=x\"",
+            "hostssl all all ::/0 cert map=passwords",
+        ] {
+            assert!(!names_secret(line), "{line}");
         }
     }
 }

@@ -141,6 +141,13 @@ pub enum Request {
         /// Why, for the record.
         reason: String,
     },
+    /// Take back what one has asked for and nobody has approved yet.
+    Withdraw {
+        /// The hash of its plan.
+        plan: String,
+        /// Why, for the record.
+        reason: String,
+    },
     /// Take a voter out of the group.
     RemoveVoter {
         /// Its number.
@@ -183,7 +190,9 @@ pub fn rule_on(
         }
         Request::RemoveVoter { id, reason } => declare::remove_voter(cluster, *id, reason),
         // Whose request it is about is judged in its stead: `people`.
-        Request::Approve { .. } => refuse("approval", "nothing is approved without a person"),
+        Request::Approve { .. } | Request::Withdraw { .. } => {
+            refuse("approval", "nothing is approved or withdrawn without a person")
+        }
         Request::Drill { kind, service, to, dwell, despite_hours, reason } => {
             let (kind, dwell, despite_hours) = (*kind, *dwell, *despite_hours);
             let to = to.as_ref();

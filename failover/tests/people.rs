@@ -151,6 +151,37 @@ fn i33_another_person_s_yes_has_it_done_once() {
     assert!(people.refused("carol", Role::Approver, &yes(&plan)).contains("bob approved this"));
 }
 
+/// I-33: what somebody asked for he takes back, nobody else does, and no yes is good after it.
+#[test]
+fn i33_whoever_asked_may_withdraw_it() {
+    let mut people = People::new();
+    let plan = people.asked(&remove(3));
+    let withdraw = Request::Withdraw { plan: plan.clone(), reason: "the wrong one".into() };
+    assert!(people.refused("eve", Role::Viewer, &withdraw).contains("operator or admin"));
+    assert!(people.refused("bob", Role::Admin, &withdraw).contains("nobody else withdraws it"));
+    let raced = people.granted("bob", Role::Approver, &yes(&plan));
+    let grant = people.granted("alice", Role::Admin, &withdraw);
+    let mut forged = grant.clone();
+    forged.by = "bob".into();
+    assert!(!people.put(forged), "bob did not ask for it");
+    assert!(people.put(grant.clone()));
+    assert!(!people.put(grant), "once");
+    let text = &people.now.cluster.history.back().unwrap().text;
+    assert!(text.ends_with("is withdrawn: the wrong one"), "{text}");
+    let stands = |people: &People| people.now.cluster.pending[&plan].outcome.clone();
+    assert!(
+        matches!(stands(&people), Outcome::Withdrawn { reason, .. } if reason == "the wrong one")
+    );
+    let said = "alice withdrew this: the wrong one";
+    assert!(people.refused("bob", Role::Approver, &yes(&plan)).contains(said));
+    assert!(people.refused("alice", Role::Admin, &withdraw).contains(said));
+    // The group of voters changes by itself: that yes came in time. Any other comes too late.
+    assert!(matches!(raced.change, Change::VoterRemoved { .. }));
+    assert_eq!(people.asked(&remove(3)), plan, "she may ask again");
+    assert!(people.put(people.granted("bob", Role::Approver, &yes(&plan))));
+    assert!(people.refused("alice", Role::Admin, &withdraw).contains("bob approved this already"));
+}
+
 /// I-33: an entry that was proposed twice, or for a request that does not wait, has no effect.
 #[test]
 fn i33_a_yes_is_good_once() {

@@ -15,18 +15,21 @@ use bytes::Bytes;
 use failover::Moment;
 use failover::ids::Revision;
 use http_body_util::channel::{Channel, Sender};
+use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use wire::clock;
 
-use crate::answers::Known;
-use crate::overview::{Addresses, Overview};
+use crate::answers::{Known, Readiness};
+use crate::overview::{Addresses, Overview, SiteReady, verdicts};
 use crate::replica::{Query, Reply};
 use crate::routes::{Question, Routes};
 
 /// How often what is measured is told.
 const MEASURED: Duration = Duration::from_secs(1);
+/// How often it is asked whether each site could be lost: a leader looks no oftener.
+const READINESS: Duration = Duration::from_secs(10);
 /// Changes closer to each other are told together.
 const SPACING: Duration = Duration::from_millis(50);
 /// Readers of each kind at the same time.
@@ -208,7 +211,7 @@ pub async fn run(routes: Arc<Routes>) {
         if !routes.feed.is_wanted() {
             routes.feed.wanted.notified().await;
         }
-        let mut teller = Teller { routes: routes.clone(), heard: None, asking: None, news: false };
+        let mut teller = Teller::new(routes.clone());
         let mut seen = Instant::now();
         // Readers that come and go at once find what is known to whoever does not forget.
         while seen.elapsed() < LINGER {
@@ -226,11 +229,18 @@ struct Teller {
     routes: Arc<Routes>,
     heard: Option<(Moment, Known)>,
     asking: Option<JoinHandle<Option<Known>>>,
+    /// Whether each site could be lost, and when the leader said so.
+    ready: Option<(Moment, Vec<SiteReady>)>,
+    looking: Option<JoinHandle<Option<Readiness>>>,
     /// Something was committed that is not told yet.
     news: bool,
 }
 
 impl Teller {
+    fn new(routes: Arc<Routes>) -> Self {
+        Self { routes, heard: None, asking: None, ready: None, looking: None, news: false }
+    }
+
     /// Tells what is known now, at once and again when the leader has answered; then waits for
     /// news.
     async fn turn(&mut self) {
@@ -243,7 +253,13 @@ impl Teller {
             self.heard = None;
         } else if self.asking.is_none() {
             let routes = self.routes.clone();
-            self.asking = Some(tokio::spawn(async move { ask_leader(&routes).await }));
+            self.asking = Some(tokio::spawn(async move { ask(&routes, Query::Overview).await }));
+        }
+        let fresh = |(at, _): &(Moment, _)| clock::now().since(*at) < READINESS;
+        if self.looking.is_none() && !self.ready.as_ref().is_some_and(fresh) {
+            let routes = self.routes.clone();
+            let all = Query::Readiness { of: None };
+            self.looking = Some(tokio::spawn(async move { ask(&routes, all).await }));
         }
         // What is committed is told at once; what is measured can wait for who measures.
         if !std::mem::take(&mut self.news)
@@ -261,6 +277,13 @@ impl Teller {
                     self.asking = None;
                     if let Some(known) = heard {
                         self.heard = Some((clock::now(), known));
+                        self.tell().await;
+                    }
+                }
+                found = answered(&mut self.looking) => {
+                    self.looking = None;
+                    if let Some(found) = found {
+                        self.ready = Some((clock::now(), verdicts(&found)));
                         self.tell().await;
                     }
                 }
@@ -282,15 +305,14 @@ impl Teller {
         // A voter whose disk hangs knows nothing new: readers see how old what they have is.
         let Some(own) = self.routes.know().await else { return };
         let now = clock::now();
-        let told = self.heard.as_ref().map(|(at, known)| {
-            let age = u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX);
-            (known.clone(), age)
-        });
+        let age = |at: &Moment| u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX);
+        let told = self.heard.as_ref().map(|(at, known)| (known.clone(), age(at)));
+        let ready = self.ready.as_ref().map(|(at, found)| (found.clone(), age(at)));
         let routes = self.routes.clone();
         // Writing it down takes longer than the loop should wait.
         let telling = tokio::task::spawn_blocking(move || {
             let told = told.as_ref().map(|(known, age)| (known, *age));
-            routes.feed.tell(&Overview::of(*own, told));
+            routes.feed.tell(&Overview::of(*own, told).with_readiness(ready));
         });
         if let Err(error) = telling.await {
             tracing::warn!("the page was not told: {error}");
@@ -298,15 +320,15 @@ impl Teller {
     }
 }
 
-async fn answered(asking: &mut Option<JoinHandle<Option<Known>>>) -> Option<Known> {
+async fn answered<T>(asking: &mut Option<JoinHandle<Option<T>>>) -> Option<T> {
     match asking {
         Some(asking) => asking.await.ok().flatten(),
         None => std::future::pending().await,
     }
 }
 
-async fn ask_leader(routes: &Routes) -> Option<Known> {
-    let reply = routes.ask(Question::Query(Query::Overview)).await;
+async fn ask<T: DeserializeOwned>(routes: &Routes, query: Query) -> Option<T> {
+    let reply = routes.ask(Question::Query(query)).await;
     let Reply::Found(value) = reply else { return None };
     serde_json::from_value(value).ok()
 }

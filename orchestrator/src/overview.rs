@@ -8,6 +8,7 @@
 mod graft;
 mod hide;
 mod reach;
+mod readiness;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use crate::remarks::{self, FOLLOWS_LIMIT_MS, LIMIT_MS};
 use crate::words::{self, Mood};
 
 pub use reach::{Plane, Reach, Seen};
+pub use readiness::{SiteReady, verdicts};
 
 /// `GET /v1/overview`, and what `GET /v1/events` tells piece by piece.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,12 @@ pub struct Overview {
     pub said: Said,
     /// Who reaches whom.
     pub reach: Vec<Reach>,
+    /// Could each site be lost, as the leader last answered; empty: it has not.
+    #[serde(default)]
+    pub readiness: Vec<SiteReady>,
+    /// How long ago.
+    #[serde(default)]
+    pub readiness_age_ms: Option<u64>,
 }
 
 /// Who gathered what is not in the replicated state, and how long ago it told so.
@@ -57,6 +65,9 @@ pub struct Limits {
     pub heard_ms: u64,
     /// Of what name servers tell of themselves.
     pub follows_ms: u64,
+    /// Of whether a site could be lost.
+    #[serde(default)]
+    pub readiness_ms: u64,
 }
 
 /// Something that is not as it should be.
@@ -123,12 +134,26 @@ impl Overview {
     }
 
     fn new(known: Known, shown_by: VoterRef, evidence: Option<Evidence>) -> Self {
-        let limits = Limits { heard_ms: LIMIT_MS, follows_ms: FOLLOWS_LIMIT_MS };
+        let limits = Limits {
+            heard_ms: LIMIT_MS,
+            follows_ms: FOLLOWS_LIMIT_MS,
+            readiness_ms: readiness::LIMIT_MS,
+        };
         let remarks = remarks::problems(&known.status);
         let remarks = remarks.into_iter().map(|(mood, text)| Remark { mood, text }).collect();
         let said = Said::of(&known);
         let reach = reach::matrix(&known.status);
-        Self { known, shown_by, evidence, limits, remarks, said, reach }
+        Self {
+            known,
+            shown_by,
+            evidence,
+            limits,
+            remarks,
+            said,
+            reach,
+            readiness: Vec::new(),
+            readiness_age_ms: None,
+        }
     }
 
     /// The same for whoever shows no certificate: no person's name, no reason that a person gave,
@@ -136,7 +161,11 @@ impl Overview {
     #[must_use]
     pub fn for_anyone(&self) -> Self {
         let known = hide::people(self.known.clone());
-        Self::new(known, self.shown_by.clone(), self.evidence.clone())
+        Self {
+            readiness: readiness::hidden(&self.readiness),
+            readiness_age_ms: self.readiness_age_ms,
+            ..Self::new(known, self.shown_by.clone(), self.evidence.clone())
+        }
     }
 
     /// The JSON of every part by its key, so that what has not changed need not be told again.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use failover::cluster::{Outcome, Record, Trigger};
 use failover::fitness::Promise;
-use failover::readiness::Level;
+use failover::readiness::{Level, Outcome as Then, Rto, SiteVerdict};
 use failover::report::{Down, NameServerAnswer, Server, Severity};
 use failover::{Finding, Role};
 use serde::{Deserialize, Serialize};
@@ -121,6 +121,18 @@ pub fn promise(promise: &Promise) -> String {
     }
 }
 
+/// Who had a change of primary done, and in which role.
+pub fn by(record: &Record) -> String {
+    let role = record.authority.as_ref().map(|authority| format!(" ({})", authority.role));
+    record.by.clone() + &role.unwrap_or_default()
+}
+
+/// Who else said yes to a change of primary, in which role, and why.
+pub fn approved(record: &Record) -> Option<String> {
+    let approved = record.authority.as_ref()?.approved.as_ref()?;
+    Some(format!("{} ({}): {}", approved.by, approved.role, approved.reason))
+}
+
 /// How a service stood before a change of its primary: first in one line, then each finding.
 pub fn before(record: &Record) -> Vec<(String, Mood)> {
     let Some(before) = &record.readiness else {
@@ -145,6 +157,41 @@ pub fn before(record: &Record) -> Vec<(String, Mood)> {
         lines.push((format!("and {} more", before.more), Mood::Plain));
     }
     lines
+}
+
+/// Whether a site could be lost.
+pub const fn ready(level: Level) -> (&'static str, Mood) {
+    match level {
+        Level::Good => ("yes", Mood::Good),
+        Level::Warning => ("yes (!)", Mood::Odd),
+        Level::Unknown => ("unknown", Mood::Odd),
+        Level::Blocks => ("NO", Mood::Bad),
+    }
+}
+
+/// What would follow the loss of a site.
+pub fn then(verdict: &SiteVerdict) -> String {
+    let target = verdict.target.as_ref().map_or("nobody", |target| target.as_str());
+    match verdict.outcome {
+        Then::GoesOn => format!("{target} stays"),
+        Then::FailsOver => format!("{target} takes over"),
+        Then::Waits => "commits wait".to_owned(),
+    }
+}
+
+/// Whether it is proven that nothing would be lost.
+pub const fn proven(zero: Option<bool>) -> (&'static str, Mood) {
+    match zero {
+        Some(true) => ("proven", Mood::Good),
+        Some(false) => ("NO", Mood::Bad),
+        None => ("unknown", Mood::Odd),
+    }
+}
+
+/// How long a failover would take.
+pub fn total(rto: &Rto) -> String {
+    let ms = |ms| span(Duration::from_millis(ms));
+    rto.total_ms.map_or_else(|| format!("> {}", ms(rto.at_least_ms)), ms)
 }
 
 /// How good something is that readiness looked at.

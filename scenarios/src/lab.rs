@@ -9,8 +9,10 @@
 //! | what people run | [`demo`] ([`watch`], [`rejoin`]), [`bench`] ([`cases`]), [`idle`], [`up`] |
 //! | and in a browser | [`page`] ([`browser`]) |
 //! | and in quiet hours | [`drills`] |
+//! | and on the worst day | [`accept_loss`] |
 //! | what they read | [`screen`], [`timeline`], [`statistics`], [`phases`] |
 
+pub mod accept_loss;
 pub mod answers;
 pub mod bench;
 pub mod binaries;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
+use scenarios::lab::accept_loss::accept_loss;
 use scenarios::lab::bench::{Plan, bench};
 use scenarios::lab::binaries::Binaries;
 use scenarios::lab::cases::Case;
@@ -61,6 +62,8 @@ enum Verb {
         #[arg(long, value_enum, default_value = "default")]
         profile: Profile,
     },
+    /// Lose what only lost instances hold, by two people, and no more than was shown
+    AcceptLoss,
     /// Start a cluster and leave it running
     Up {
         /// Timing
@@ -164,6 +167,7 @@ fn play(verb: Verb) -> Result<()> {
                 drills::drills(&options(profile), &target.join("demo-drills"), &stop, screen)?;
             drills::pass(&found)
         }
+        Verb::AcceptLoss => accept_loss(&options(Profile::Default), &stop, screen),
         Verb::Up { profile } => up::up(&kept, &options(profile), &stop, screen),
         Verb::Keep { profile } => up::keep(&kept, &options(profile), &stop, screen),
         Verb::Down => {

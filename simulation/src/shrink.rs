@@ -289,7 +289,8 @@ fn asked(request: &Asked) -> Option<Verb> {
         | Asked::Acknowledge { .. }
         | Asked::AddVoter { .. }
         | Asked::RemoveVoter { .. }
-        | Asked::Approve { .. } => return None,
+        | Asked::Approve { .. }
+        | Asked::Withdraw { .. } => return None,
     };
     let answer = verb::Answer::Any;
     Some(Verb::Ask(verb::Ask {

@@ -34,8 +34,9 @@ use tokio::time::{sleep, timeout};
 use crate::listen;
 
 mod exposition;
+mod process;
 
-pub use exposition::{BUILD, CERTIFICATE, Exposition, Histogram, Kind, Metric};
+pub use exposition::{COMMON, Exposition, Histogram, Kind, Metric};
 
 /// Connections at the same time.
 const CONNECTIONS: usize = 64;

@@ -194,6 +194,7 @@ impl Situation {
             | Change::VoterSet { .. }
             | Change::VoterRemoved { .. }
             | Change::Asked { .. }
+            | Change::Withdrawn { .. }
             | Change::Noted { .. }
             | Change::Drill { .. }
             | Change::Occasion { .. }

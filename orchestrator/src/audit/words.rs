@@ -32,6 +32,7 @@ pub fn asked(request: &Request) -> String {
         Request::AddVoter { id, voter, .. } => format!("add voter {id}, {}", voter.name),
         Request::RemoveVoter { id, .. } => format!("remove voter {id}"),
         Request::Approve { plan, .. } => format!("approve {plan}"),
+        Request::Withdraw { plan, .. } => format!("withdraw {plan}"),
     }
 }
 
@@ -54,6 +55,7 @@ pub fn kind(event: &Event) -> &'static str {
         | Change::VoterSet { .. }
         | Change::VoterRemoved { .. }
         | Change::Asked { .. }
+        | Change::Withdrawn { .. }
         | Change::Drill { .. }
         | Change::Occasion { .. }
         | Change::Alert { .. }
@@ -84,6 +86,7 @@ pub fn about(event: &Event) -> Option<&ServiceId> {
         Change::Topology { .. }
         | Change::VoterSet { .. }
         | Change::VoterRemoved { .. }
+        | Change::Withdrawn { .. }
         | Change::Occasion { .. }
         | Change::Alert { .. }
         | Change::Drill { .. } => None,
@@ -105,6 +108,7 @@ pub fn what(event: &Event) -> String {
         Change::Asked { plan, request, .. } => {
             format!("a second person is to approve {plan}: {}", asked(request))
         }
+        Change::Withdrawn { plan } => format!("what waited under {plan} is withdrawn"),
         Change::Occasion { entry, missed: None, .. } => {
             format!("calendar: {entry} is held from here on")
         }

@@ -8,8 +8,9 @@ use failover::Request;
 use failover::alert::{AlertKey, Severity, Standing};
 use orchestrator::answers::{Alerts, ChannelTest, ChannelsTested, TestChannels};
 use serde::Serialize;
+use wire::http::HttpError;
 
-use crate::client::{Cluster, Failure};
+use crate::client::{Cluster, Failure, failure_of};
 use crate::screen::{Mood, cell, lines, print, remark, span, table};
 use crate::verbs::Globals;
 
@@ -150,6 +151,8 @@ async fn test(globals: &Globals, channel: Option<String>) -> Result<u8, Failure>
             Ok(told) => {
                 Tested { address, voter: Some(told.voter), channels: told.channels, error: None }
             }
+            // Another voter would say the same.
+            Err(error @ HttpError::Status { code: 403, .. }) => return Err(failure_of(&error)),
             Err(error) => {
                 let error = Some(error.to_string());
                 Tested { address, voter: None, channels: Vec::new(), error }

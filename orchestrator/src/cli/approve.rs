@@ -1,4 +1,4 @@
-//! `baton approve`, and the wait of whoever needs a second person.
+//! `baton approve`, with `--withdraw`, and the wait of whoever needs a second person.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -28,7 +28,12 @@ pub async fn run(globals: &Globals, arguments: Approve) -> Result<u8, Failure> {
     };
     let plan = named(&all, &begins)?;
     let reason = arguments.reason.given()?;
-    let accepted = cluster.request(&Request::Approve { plan: plan.clone(), reason }).await?;
+    let request = if arguments.withdraw {
+        Request::Withdraw { plan, reason }
+    } else {
+        Request::Approve { plan, reason }
+    };
+    let accepted = cluster.request(&request).await?;
     let text = match accepted.transition {
         Some(id) => format!("{}\nwatch it: baton report {id}", accepted.text),
         None => accepted.text.clone(),
@@ -62,6 +67,7 @@ fn listed(all: &Approvals) -> String {
             Outcome::Approved { approved, at, .. } => {
                 format!("approved by {} at {}: {}", approved.by, time(*at), approved.reason)
             }
+            Outcome::Withdrawn { reason, at } => format!("withdrawn at {}: {reason}", time(*at)),
             Outcome::Waiting if *waits => format!("waits until {}", time(pending.until)),
             Outcome::Waiting => format!("nobody approved it until {}", time(pending.until)),
         };
@@ -151,6 +157,13 @@ async fn watch(cluster: &Cluster, plan: &str) -> Result<Accepted, Failure> {
                     text: format!("done: approved by {}: {}", approved.by, approved.reason),
                     waits: None,
                 });
+            }
+            Outcome::Withdrawn { reason, .. } => {
+                return Err(Failure::new(
+                    wire::exit::REFUSED,
+                    format!("{} withdrew it: {reason}: nothing was changed", pending.by),
+                    "",
+                ));
             }
             Outcome::Waiting if *waits => sleep(EVERY).await,
             Outcome::Waiting => {

@@ -310,12 +310,14 @@ fn each(errors: &[(SocketAddr, HttpError)]) -> String {
     errors.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn failure_of(error: &HttpError) -> Failure {
+/// What it means to whoever asked.
+pub fn failure_of(error: &HttpError) -> Failure {
     match error {
         HttpError::Status { code, problem } => {
             let code = match code {
                 404 => wire::exit::CONFIG,
-                409 => wire::exit::REFUSED,
+                // At the door, or by the leader.
+                403 | 409 => wire::exit::REFUSED,
                 503 | 504 => wire::exit::IN_DOUBT,
                 _ => wire::exit::FAILED,
             };

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::Args;
-use failover::readiness::{Finding, Level, Looked, Outcome, Readiness, Rto, SiteVerdict};
+use failover::readiness::{Finding, Level, Looked, Outcome, Readiness, SiteVerdict};
 use orchestrator::answers::Readiness as Answer;
 
 use crate::client::{Cluster, Failure};
 use crate::screen::{Mood, cell, lines, print, span, table, tinted};
 use crate::verbs::Globals;
+use crate::words;
 
 /// `baton readiness`
 #[derive(Debug, Args)]
@@ -81,17 +82,13 @@ fn verdicts(services: &[Readiness]) -> String {
     ]);
     for service in services {
         for verdict in &service.sites {
-            let (ready, mood) = ready(verdict.level);
-            let (rpo, rpo_mood) = match verdict.rpo.zero {
-                Some(true) => ("proven", Mood::Good),
-                Some(false) => ("NO", Mood::Bad),
-                None => ("unknown", Mood::Odd),
-            };
+            let (ready, mood) = words::ready(verdict.level);
+            let (rpo, rpo_mood) = words::proven(verdict.rpo.zero);
             let mut cells = vec![
                 cell(&verdict.site, Mood::Plain),
                 cell(&service.service, Mood::Plain),
                 cell(ready, mood),
-                cell(then(verdict), Mood::Plain),
+                cell(words::then(verdict), Mood::Plain),
                 cell(rpo, rpo_mood),
             ];
             cells.extend(times(verdict).into_iter().map(|time| cell(time, Mood::Plain)));
@@ -99,24 +96,6 @@ fn verdicts(services: &[Readiness]) -> String {
         }
     }
     lines(&table)
-}
-
-const fn ready(level: Level) -> (&'static str, Mood) {
-    match level {
-        Level::Good => ("yes", Mood::Good),
-        Level::Warning => ("yes (!)", Mood::Odd),
-        Level::Unknown => ("unknown", Mood::Odd),
-        Level::Blocks => ("NO", Mood::Bad),
-    }
-}
-
-fn then(verdict: &SiteVerdict) -> String {
-    let target = verdict.target.as_ref().map_or("nobody", |target| target.as_str());
-    match verdict.outcome {
-        Outcome::GoesOn => format!("{target} stays"),
-        Outcome::FailsOver => format!("{target} takes over"),
-        Outcome::Waits => "commits wait".to_owned(),
-    }
 }
 
 fn times(verdict: &SiteVerdict) -> Vec<String> {
@@ -129,7 +108,7 @@ fn times(verdict: &SiteVerdict) -> Vec<String> {
     };
     let phase = |phase: Option<u64>| phase.map_or_else(|| "?".to_owned(), ms);
     vec![
-        total(rto),
+        words::total(rto),
         phase(rto.detection_ms),
         phase(rto.seal_ms),
         phase(rto.replay_ms),
@@ -137,10 +116,6 @@ fn times(verdict: &SiteVerdict) -> Vec<String> {
         phase(rto.dns_ms),
         ms(rto.ttl_ms),
     ]
-}
-
-fn total(rto: &Rto) -> String {
-    rto.total_ms.map_or_else(|| format!("> {}", ms(rto.at_least_ms)), ms)
 }
 
 fn ms(ms: u64) -> String {

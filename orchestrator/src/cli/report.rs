@@ -323,7 +323,13 @@ fn text(record: &Record, clients: Option<&Clients>) -> String {
         name(&record.to),
     );
     let _ = writeln!(text, "  why      {}", record.cause);
-    let _ = writeln!(text, "  by       {}", record.by);
+    let _ = writeln!(text, "  by       {}", words::by(record));
+    if let Some(approved) = words::approved(record) {
+        let _ = writeln!(text, "  approved by {approved}");
+    }
+    if let Some(given_up) = &record.given_up {
+        let _ = writeln!(text, "  loss     {}", tinted(&given_up.told(), Mood::Bad));
+    }
     if let Some(plan) = &record.plan {
         let _ = writeln!(text, "  plan     {plan}");
     }

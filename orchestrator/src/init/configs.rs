@@ -59,6 +59,30 @@ pub(super) fn person(declared: &Declared) -> String {
     )
 }
 
+/// What nobody can guess: commented, and the same in every voter's file.
+const EXAMPLES: &str = r#"
+# Health and metrics over plain HTTP, for whoever reaches the port: names, roles, numbers.
+# [monitoring]
+# listen = "127.0.0.1:7480"
+
+# Whom baton itself tells what is wrong. Without a channel no alert is raised: give what is
+# critical two ways, the same in every voter's file; `baton alerts test` sees that it arrives.
+# [[channel]]
+# name = "pager"
+# kind = "pagerduty"                        # webhook, slack, pagerduty, alertmanager, smtp
+# url = "https://events.pagerduty.com/v2/enqueue"
+# secret_file = "secrets/pagerduty"         # the routing key, alone in a file of mode 0600
+# least = "critical"                        # or "warning", which is everything
+# [[channel]]
+# name = "mail"
+# kind = "smtp"
+# url = "smtp+starttls://mail.example.org"  # or smtps://
+# user = "baton"
+# secret_file = "secrets/mail"
+# from = "baton@example.org"
+# to = ["on-call@example.org"]
+"#;
+
 pub(super) fn orchestrator(
     topology: &Topology,
     id: VoterId,
@@ -83,6 +107,7 @@ pub(super) fn orchestrator(
         "\n# The page for browsers that show no certificate: without TLS, names and numbers only.\n\
          # [page]\n# listen = \"127.0.0.1:7490\"\n",
     );
+    text.push_str(EXAMPLES);
     text.push_str("\n# The group as it begins, the same in every voter's file.\n");
     for (id, voter, _) in group {
         let _ = write!(

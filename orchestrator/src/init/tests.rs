@@ -109,6 +109,21 @@ fn the_voters_accept_their_configuration() {
     }
 }
 
+/// Whoever takes the comment signs of an example away has a configuration that is right.
+#[test]
+fn the_voters_accept_the_examples_in_their_configuration() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(folder.path(), RIGHT, Mode::New).expect("the folder is empty");
+    let path = folder.path().join("arezzo/orchestrator/orchestrator.toml");
+    let text = fs::read_to_string(&path).expect("it is there");
+    let example = |line: &&str| line.starts_with("# [") || line.contains(" = ");
+    let plain = |line| if example(&line) { line.trim_start_matches("# ") } else { line };
+    fs::write(&path, text.lines().map(plain).collect::<Vec<_>>().join("\n")).expect("writable");
+    let config = crate::config::Config::load(&path).expect("the loader takes the examples");
+    assert!(config.page.is_some() && config.monitoring.is_some());
+    assert_eq!(config.channels.len(), 2);
+}
+
 #[test]
 fn a_folder_with_something_in_it_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");

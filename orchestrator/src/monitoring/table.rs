@@ -1,6 +1,6 @@
 //! The table of what a voter tells.
 
-use wire::monitoring::{BUILD, CERTIFICATE, Metric};
+use wire::monitoring::Metric;
 
 const SERVICE: &[&str] = &["service"];
 const INSTANCE: &[&str] = &["service", "postgres"];
@@ -8,8 +8,6 @@ const VOTER: &[&str] = &["voter", "name"];
 
 /// Everything it tells. What rests on reports and observations is told by the leader alone.
 pub const METRICS: &[Metric] = &[
-    BUILD,
-    CERTIFICATE,
     Metric::gauge("baton_voter_info", &["voter", "name", "site"], "Who this voter is; always 1"),
     Metric::gauge(
         "baton_voter_stopped",

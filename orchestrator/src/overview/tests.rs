@@ -68,6 +68,48 @@ fn age(overview: &Overview) -> Option<u64> {
     overview.known.status.services[0].instances[0].age_ms
 }
 
+fn ready() -> Vec<SiteReady> {
+    let finding = json!({"check": "unlogged", "service": "clinic", "instance": "b", "level":
+        "warning", "text": "patients is not logged", "remedy": "log it"});
+    let answer = json!({"revision": 9, "at": 0, "level": "warning", "services": [{
+    "service": "clinic", "epoch": 1, "primary": "a", "checks": [], "sites": [
+        {"site": "s1", "level": "warning", "outcome": "fails-over", "target": "b",
+            "rpo": {"zero": true, "reasons": []}, "interrupted_ms": null,
+            "rto": {"detection_ms": 3_000, "seal_ms": 600, "replay_ms": 0,
+                "promotion_ms": null, "dns_ms": 40, "ttl_ms": 5_000, "total_ms": null,
+                "at_least_ms": 8_640, "measured_in": 7, "notes": []},
+            "findings": [finding, finding]},
+        {"site": "s2", "level": "unknown", "outcome": "goes-on", "target": "a", "rto": null,
+            "rpo": {"zero": null, "reasons": []}, "interrupted_ms": 300, "findings": []}
+    ]}]});
+    verdicts(&serde_json::from_value(answer).expect("it is an answer"))
+}
+
+/// I-37: whether a site could be lost is as old as it is, and is not known by default.
+#[test]
+fn i37_verdicts_of_readiness_have_their_age() {
+    let shown = Overview::of(known(1, Some(1), 9), None);
+    assert_eq!((shown.readiness.len(), shown.readiness_age_ms), (0, None));
+    let shown = shown.with_readiness(Some((ready(), 400)));
+    assert_eq!(shown.readiness_age_ms, Some(400));
+    let said = |one: &SiteReady| {
+        let is = (one.ready.is.clone(), one.zero_loss.is.clone());
+        (one.site.to_string(), is, one.then.clone(), one.takes.clone())
+    };
+    let said: Vec<_> = shown.readiness.iter().map(said).collect();
+    let is = |ready: &str, zero: &str| (ready.to_owned(), zero.to_owned());
+    assert_eq!(
+        said,
+        [
+            ("s1".into(), is("yes (!)", "proven"), "b takes over".into(), "> 8.6 s".into()),
+            ("s2".into(), is("unknown", "unknown"), "a stays".into(), "300 ms".into()),
+        ]
+    );
+    assert_eq!(shown.readiness[0].ready.remarks, ["b: patients is not logged"], "said once");
+    let open = shown.for_anyone();
+    assert_eq!((open.readiness.len(), open.readiness_age_ms), (2, Some(400)));
+}
+
 #[test]
 fn i37_a_leader_shows_its_own_evidence() {
     let shown = Overview::of(known(1, Some(1), 9), Some((&known(2, Some(2), 99), 5)));
@@ -122,7 +164,7 @@ fn ways_are_as_old_as_the_oldest_they_rest_on() {
 
 #[test]
 fn whoever_shows_no_certificate_learns_no_name_reason_or_address() {
-    let shown = Overview::of(known(1, Some(1), 9), None);
+    let shown = Overview::of(known(1, Some(1), 9), None).with_readiness(Some((ready(), 400)));
     let text = |overview: &Overview, addresses| {
         let parts = overview.parts(addresses).expect("it is JSON");
         parts.into_values().collect::<Vec<_>>().join("\n")

@@ -70,6 +70,23 @@ function row(document, grown, service, instance) {
   ];
 }
 
+// Could each site be lost: what the leader last answered, and nothing once that is too old.
+export function readiness(document, grown) {
+  const { readiness: all, readiness_age_ms: told, limits } = document;
+  if (all.length === 0) return el("p", { class: "note" }, "Not known: no leader has answered yet, or no service is declared.");
+  const old = isOld(told, grown, limits.readiness_ms);
+  const marked = (words) => old ? mark("unknown", `unknown (was: ${words.is})`) : mark(words.mood, words.is);
+  const why = (remarks) => remarks?.length
+    ? el("ul", { class: "plain" }, remarks.slice(0, 4).map((text) => el("li", {}, text)),
+      remarks.length > 4 ? el("li", {}, `and ${remarks.length - 4} more: baton readiness`) : null)
+    : "–";
+  return [
+    table("Each service without each site", ["Service", "Without", "Ready", "Then", "Zero loss", "Writes stand still", "What was found"],
+      all.map((one) => [one.service, one.site, marked(one.ready), one.then, marked(one.zero_loss), one.takes, why(one.ready.remarks)])),
+    el("p", { class: "note" }, "Looked at ", age(told, grown, limits.readiness_ms), " ago."),
+  ];
+}
+
 export function matrix(document, grown) {
   const sites = Object.keys(document.status.sites);
   if (sites.length === 0) return [];

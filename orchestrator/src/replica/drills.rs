@@ -59,6 +59,7 @@ impl Replica {
             | Change::Alert { .. }
             | Change::Topology { .. }
             | Change::Asked { .. }
+            | Change::Withdrawn { .. }
             | Change::VoterSet { .. }
             | Change::VoterRemoved { .. }
             | Change::Noted { .. } => ("baton".into(), None),

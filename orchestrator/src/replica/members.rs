@@ -159,6 +159,7 @@ impl Replica {
             | Change::VoterRemoved { .. }
             | Change::Topology { .. }
             | Change::Asked { .. }
+            | Change::Withdrawn { .. }
             | Change::Noted { .. }
             | Change::Drill { .. }
             | Change::Occasion { .. }

@@ -63,6 +63,7 @@ impl Replica {
             Change::Topology { .. }
             | Change::VoterSet { .. }
             | Change::Asked { .. }
+            | Change::Withdrawn { .. }
             | Change::Noted { .. }
             | Change::Drill { .. }
             | Change::Occasion { .. }

@@ -141,6 +141,12 @@ const WRONG: &[(&str, &str, &str)] = &[
          site.arezzo.name_server.name: names in the zone are unique",
     ),
     (
+        "required = 1",
+        "client_access = [\"local all all peer\", \"host all all ::/0 ldap ldapbindpasswd=x\"]",
+        "t.toml:23:40: service.clinic.client_access.1: a secret in it would stand in every \
+         voter's log and audit record for ever, and it is not shown here: use scram-sha-256",
+    ),
+    (
         "contact = \"hostmaster@clinic.example\"",
         "ttl = \"10m\"",
         "t.toml:6:7: dns.ttl: a time to live is a whole number of seconds from \"1s\" to \"300s\"",

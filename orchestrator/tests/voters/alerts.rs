@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use wire::http::Client;
 
 use crate::http::{Group, SOON, code, declare, get};
+use crate::on_record::{Baton, complaint};
 
 /// Longer than a voter waits before it says that nobody leads.
 const LEADERLESS: Duration = Duration::from_secs(90);
@@ -288,6 +289,8 @@ async fn a_voter_without_a_leader_tells_by_itself_and_a_test_arrives() {
     let agent = group.client(0, "agent", "s1-1");
     let refused = agent.post::<_, ChannelsTested>("/v1/alerts/test", &only, SOON).await;
     assert_eq!(code(refused), 403);
+    let baton = Baton::of(&group, "vera/viewer").run(&["alerts", "test"]);
+    assert_eq!(baton.status.code(), Some(4), "refused at the door: {}", complaint(&baton));
     listeners.pager.fails.store(true, Ordering::SeqCst);
     let only = TestChannels { channel: Some("pager".into()) };
     let told: ChannelsTested = operator.post("/v1/alerts/test", &only, SOON).await.expect("told");

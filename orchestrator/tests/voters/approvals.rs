@@ -106,3 +106,33 @@ async fn i33_whoever_waits_is_told_the_outcome() {
     assert!(out(&ended).contains("done: approved by bob: seen"), "{ended:?}");
     assert!(complaint(&ended).contains(&format!("baton approve {plan}")), "{ended:?}");
 }
+
+/// Alice takes back what she asked for, while she waits for it at another terminal.
+#[tokio::test]
+async fn i33_whoever_waits_is_told_that_it_is_withdrawn() {
+    let group = Group::start();
+    let operator = group.client(0, "operator", "alice");
+    let leader = group.elected(&operator).await;
+    declare(&group, &operator).await;
+    let gone = ((leader + 1) % 3 + 1).to_string();
+    let alice = Baton::of(&group, "alice");
+    let remove = ["voters", "remove", &gone, "--reason", "moved"];
+    let unwatched = alice.run(&[&remove[..], &["--no-wait"]].concat());
+    assert_eq!(unwatched.status.code(), Some(5), "{}", complaint(&unwatched));
+    let watched = alice.command(&remove).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let watched = watched.expect("the program was built");
+    let plan = waiting(&operator).await.pop().expect("it waits");
+    let withdraw = ["approve", &plan[..12], "--withdraw", "--reason", "the wrong one"];
+    let other = Baton::of(&group, "bob/admin").run(&withdraw);
+    assert_eq!(other.status.code(), Some(4), "{}", complaint(&other));
+    let own = alice.run(&withdraw);
+    assert_eq!(own.status.code(), Some(0), "{}", complaint(&own));
+    let ended = tokio::task::spawn_blocking(move || watched.wait_with_output());
+    let ended = timeout(SOON, ended).await.expect("it ends").expect("no panic").expect("it ran");
+    assert_eq!(ended.status.code(), Some(4), "{}", complaint(&ended));
+    assert!(complaint(&ended).contains("alice withdrew it: the wrong one"), "{ended:?}");
+    let listed = out(&alice.run(&["approve"]));
+    assert!(listed.contains("withdrawn at") && listed.contains("the wrong one"), "{listed}");
+    let record = get::<Value>(&operator, "/v1/audit").await.expect("it answers").to_string();
+    assert!(record.contains(r#"\"withdrawn\":{\"plan\""#), "{record}");
+}

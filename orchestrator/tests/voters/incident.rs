@@ -159,7 +159,7 @@ async fn an_archive_has_no_secret_in_it() {
 async fn plant(group: &Group, operator: &Client) {
     let mut declared = topology();
     let spec = declared.services.get_mut(&service()).expect("there is one");
-    spec.client_access = vec![format!("host all all 0.0.0.0/0 ldap ldapbindpasswd={PLANTED}")];
+    spec.client_access = vec![format!("local all all peer # postgresql://app:{PLANTED}@db/clinic")];
     let apply = Request::Apply { expected: 1, topology: Box::new(declared), reason: "x".into() };
     let _: Accepted = operator.post("/v1/requests", &apply, SOON).await.expect("granted");
     let reason = format!("see postgresql://app:{PLANTED}@db/clinic");

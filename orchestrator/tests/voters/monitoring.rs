@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use wire::http::HttpError;
+use wire::monitoring::COMMON;
 
 use crate::http::{Group, SOON, declare};
 use crate::world::absent;
@@ -103,12 +104,13 @@ async fn every_metric_of_the_table_is_told_and_no_other() {
     }
 
     let told = until(&group, leader, |samples| {
-        let expected: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+        let expected: BTreeSet<&str> =
+            COMMON.iter().chain(METRICS).map(|metric| metric.name).collect();
         let missing: Vec<&str> = expected.difference(&names(samples)).copied().collect();
         missing.iter().all(|name| OF_RUNNING_SERVICES.contains(name) || *name == OFFSET)
     })
     .await;
-    let table: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+    let table: BTreeSet<&str> = COMMON.iter().chain(METRICS).map(|metric| metric.name).collect();
     assert!(names(&told).is_subset(&table), "{:?}", names(&told).difference(&table));
     for (sample, value) in [
         ("baton_voter_leads", 1.0),

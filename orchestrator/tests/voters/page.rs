@@ -95,7 +95,9 @@ async fn every_voter_shows_what_it_knows_and_whose_word_it_is() {
     for n in 0..3 {
         let known = until(&group, n, |it| {
             let held = !it["status"]["services"][0]["hold"].is_null();
-            held && !it["evidence"].is_null()
+            let ready = it["readiness"].as_array().is_some_and(|all| all.len() == 3);
+            held && ready
+                && !it["evidence"].is_null()
                 && it["status"]["leader"]["voter"] == leader as u64 + 1
         })
         .await;
@@ -103,6 +105,8 @@ async fn every_voter_shows_what_it_knows_and_whose_word_it_is() {
         assert_eq!(known["evidence"]["from"]["voter"], leader as u64 + 1);
         assert_eq!(known["said"]["services"]["clinic"]["mood"], "bad", "nothing ever ran");
         assert_eq!(known["status"]["sites"].as_object().map(serde_json::Map::len), Some(3));
+        assert!(known["readiness_age_ms"].as_u64().is_some_and(|ms| ms < 25_000), "{known}");
+        assert!(!known["readiness"].to_string().contains("remarks"), "what was found is not");
         // Whoever shows no certificate is told no name, no reason and no address.
         let text = known.to_string();
         for hidden in ["alice", SECRET, "\"address\"", "\"postgres\"", "127.0."] {
@@ -110,6 +114,7 @@ async fn every_voter_shows_what_it_knows_and_whose_word_it_is() {
         }
         let operator = group.client(n, "operator", "alice");
         let whole: Overview = get(&operator, "/v1/overview").await.expect("it is shown");
+        assert!(whole.readiness.iter().all(|it| !it.ready.remarks.is_empty()), "nothing is heard");
         let held = whole.known.status.services[0].hold.as_ref().expect("it is held");
         assert_eq!((held.by.as_str(), held.reason.as_str()), ("alice", SECRET));
         assert!(whole.known.history.iter().any(|entry| entry.by == "alice"));

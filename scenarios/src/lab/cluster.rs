@@ -321,7 +321,8 @@ impl Cluster {
         command
     }
 
-    fn baton_without_config(&self) -> Command {
+    /// `baton` as whoever a `--config` says, or nobody.
+    pub fn baton_without_config(&self) -> Command {
         let mut command = Command::new(self.binaries.path("baton"));
         command.env(MARK, format!("{}/{CLIENTS}", self.mark.run));
         command.env("NO_COLOR", "1").current_dir(self.directory.path());

@@ -66,6 +66,7 @@ pub fn page(options: &Options, pictures: Option<&Path>, stop: &Stop, screen: Scr
     looking.look("dark", NIGHT)?;
     looking.look("phone", PHONE)?;
     looking.by_keyboard()?;
+    looking.readiness()?;
     looking.switchover(&cluster)?;
     cluster.wait_redundant(GENEROUS, &mut |missing| screen.progress(missing))?;
     looking.standing_still(&cluster, shown_by.name)?;
@@ -130,6 +131,25 @@ impl Looking<'_> {
         self.browser.tab()?;
         let next = self.browser.evaluate("document.activeElement.getAttribute('href')")?;
         ensure!(next == "#sites", "and goes on at {next}");
+        self.browser.tab()?;
+        self.browser.tab()?;
+        let there = self.browser.evaluate("document.activeElement.getAttribute('href')")?;
+        ensure!(there == "#readiness", "the third part is {there}");
+        Ok(())
+    }
+
+    /// Whether each site could be lost is said for each, in words, with its age.
+    fn readiness(&mut self) -> Result<()> {
+        let rows = format!(
+            "document.querySelectorAll('#readiness tbody tr .mood').length === {}",
+            SITES.len() * 2
+        );
+        self.browser.until(self.stop, &rows, SOON)?;
+        let told = "document.getElementById('readiness').innerText";
+        let told = self.browser.evaluate(told)?.as_str().unwrap_or_default().to_owned();
+        for part in SITES.map(|site| site.name).iter().chain(&["takes over", "stays", " ago"]) {
+            ensure!(told.contains(part), "{part} is not said of readiness: {told}");
+        }
         Ok(())
     }
 
@@ -174,6 +194,8 @@ impl Looking<'_> {
         let noticed = self.browser.until(self.stop, lost, SOON);
         let old = "document.querySelectorAll('#services .old').length > 3";
         let grey = noticed.and_then(|()| self.browser.until(self.stop, old, SOON));
+        let unknown = "document.querySelectorAll('#readiness tbody .mood.unknown').length > 5";
+        let grey = grey.and_then(|()| self.browser.until(self.stop, unknown, SOON * 2));
         let pictured = grey.and_then(|()| self.picture("stale"));
         cluster.signal(site, Kind::Voter, Signal::SIGCONT)?;
         pictured?;

@@ -15,6 +15,8 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::process;
+
 pub use prometheus_client::metrics::histogram::Histogram;
 
 /// OpenMetrics: every Prometheus since 2.5 reads it.
@@ -89,17 +91,29 @@ impl Metric {
 }
 
 /// Which build runs; every daemon tells it.
-pub const BUILD: Metric = Metric::gauge(
+const BUILD: Metric = Metric::gauge(
     "baton_build_info",
     &["daemon", "version"],
     "Which daemon this is, and its version; always 1",
 );
 /// When the certificate ends that a daemon took up at its start; every daemon tells it.
-pub const CERTIFICATE: Metric = Metric::gauge(
+const CERTIFICATE: Metric = Metric::gauge(
     "baton_certificate_expiry_timestamp_seconds",
     &[],
     "When the certificate that this process uses ends, in Unix time",
 );
+
+/// What every daemon tells, before what is its own.
+pub const COMMON: &[Metric] = &[
+    BUILD,
+    CERTIFICATE,
+    process::CPU,
+    process::RESIDENT,
+    process::VIRTUAL,
+    process::FDS,
+    process::MAX_FDS,
+    process::START,
+];
 
 /// The samples of one scrape.
 #[derive(Debug)]
@@ -118,11 +132,13 @@ struct Sample {
 enum Value {
     Gauge(f64),
     Counter(u64),
+    /// A counter of seconds.
+    Seconds(f64),
     Histogram(Histogram),
 }
 
 impl Exposition {
-    /// Nothing told yet of what stands in `table`.
+    /// Nothing told yet of what is common to all and of what stands in `table`.
     pub fn new(table: &'static [Metric]) -> Self {
         Self { table, samples: BTreeMap::new() }
     }
@@ -153,15 +169,33 @@ impl Exposition {
         self.put(metric, &[], Value::Histogram(histogram.clone()));
     }
 
-    /// What every daemon tells: [`BUILD`] and [`CERTIFICATE`].
+    /// What every daemon tells: [`COMMON`].
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of this age fit 2^53")]
     pub fn daemon(&mut self, daemon: &str, version: &str, certificate_ends: Timestamp) {
         self.flag(BUILD.name, &[&daemon, &version], true);
         self.gauge(CERTIFICATE.name, &[], certificate_ends.0 as f64 / 1_000.0);
+        let found = process::look();
+        for (metric, bytes_or_count) in [
+            (process::RESIDENT, found.resident),
+            (process::VIRTUAL, found.address_space),
+            (process::FDS, found.open_fds),
+            (process::MAX_FDS, found.max_fds),
+        ] {
+            if let Some(value) = bytes_or_count {
+                self.number(metric.name, &[], value);
+            }
+        }
+        if let Some(seconds) = found.cpu_seconds {
+            self.put(process::CPU.name, &[], Value::Seconds(seconds));
+        }
+        if let Some(at) = found.started {
+            self.gauge(process::START.name, &[], at);
+        }
     }
 
     fn put(&mut self, name: &'static str, labels: &[&dyn fmt::Display], value: Value) {
-        let Some(metric) = self.table.iter().find(|metric| metric.name == name) else {
+        let mut all = COMMON.iter().chain(self.table);
+        let Some(metric) = all.find(|metric| metric.name == name) else {
             debug_assert!(false, "{name} is not in the table");
             return;
         };
@@ -184,7 +218,7 @@ impl Exposition {
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for metric in self.table {
+        for metric in COMMON.iter().chain(self.table) {
             let kind = match metric.kind {
                 Kind::Gauge => MetricType::Gauge,
                 Kind::Counter => MetricType::Counter,
@@ -211,6 +245,7 @@ impl Value {
         match self {
             Self::Gauge(value) => encoder.encode_gauge(value),
             Self::Counter(value) => encoder.encode_counter::<NoLabelSet, _, u64>(value, None),
+            Self::Seconds(value) => encoder.encode_counter::<NoLabelSet, _, f64>(value, None),
             Self::Histogram(histogram) => histogram.encode(encoder),
         }
     }
@@ -255,6 +290,19 @@ baton_probe_seconds_bucket{le=\"+Inf\"} 1
 # TYPE baton_never gauge
 # EOF
 ";
-        assert_eq!(exposition.text(), expected);
+        let text = exposition.text();
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn every_daemon_tells_of_its_process() {
+        let mut exposition = Exposition::new(&[]);
+        exposition.daemon("test", "1", Timestamp(1_000));
+        let text = exposition.text();
+        for metric in COMMON {
+            let sample = format!("\n{}", metric.name);
+            assert!(text.contains(&sample), "{}: {text}", metric.name);
+        }
+        assert!(text.contains("# TYPE process_cpu_seconds counter"), "{text}");
     }
 }

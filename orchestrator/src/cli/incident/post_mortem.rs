@@ -121,7 +121,7 @@ fn one(text: &mut String, record: &Record) {
         trigger(record.trigger),
         record.service,
         record.cause,
-        record.by,
+        words::by(record),
         record.epoch
     );
     for (line, _) in words::before(record) {

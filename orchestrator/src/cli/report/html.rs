@@ -154,11 +154,14 @@ fn facts(page: &mut String, told: &Evidence) {
     let (outcome, _) = words::outcome(&record.outcome);
     let total: u64 =
         record.steps.windows(2).map(|pair| evidence::between_ms(&pair[0], &pair[1])).sum();
+    let given_up = record.given_up.as_ref().map(failover::loss::GivenUp::told);
     let all = [
         ("Cluster", told.cluster.clone()),
         ("Service", record.service.to_string()),
         ("What set it off", super::trigger(record.trigger).to_owned()),
-        ("Asked for by", record.by.clone()),
+        ("Asked for by", words::by(record)),
+        ("Approved by", words::approved(record).unwrap_or_else(|| "nobody else".into())),
+        ("Loss accepted", given_up.unwrap_or_else(|| "none".into())),
         ("Why", record.cause.clone()),
         ("Plan", record.plan.clone().unwrap_or_else(|| "none: decided by baton itself".into())),
         ("From", named(record.from.as_ref())),

@@ -116,6 +116,56 @@ fn json_is_the_record_with_its_phases() {
     assert!(serde_json::from_value::<Record>(value).is_ok(), "it still reads as a record");
 }
 
+/// By what right, and what was given up for it, stands in the text and on the page.
+#[test]
+fn who_said_yes_and_what_was_given_up_is_told() {
+    use failover::event::{Approved, Authority};
+    use failover::people::Role;
+    let bob = Approved { by: "bob".into(), role: Role::Approver, reason: "both burned".into() };
+    let position = failover::position::Position {
+        timeline: failover::Timeline(1),
+        history: Vec::new(),
+        lsn: failover::Lsn(0x50),
+    };
+    let record = Record {
+        by: "anna".into(),
+        authority: Some(Authority { role: Role::Operator, approved: Some(bob) }),
+        given_up: Some(failover::loss::GivenUp { kept: position, bytes: Some(20) }),
+        ..record(&STEPS)
+    };
+    let page = page_of(record.clone()).1;
+    for said in ["anna (operator)", "bob (approver): both burned", "giving up what is behind"] {
+        let text = text(&record, None);
+        assert!(text.contains(said) && page.contains(said), "{said}: {text}");
+    }
+    let text = text(&super::tests::record(&STEPS), None);
+    assert!(text.contains("  by       baton\n") && !text.contains("approved"), "{text}");
+}
+
+/// A bundle and its page.
+fn page_of(transition: Record) -> (String, String, orchestrator::evidence::Verified) {
+    use orchestrator::audit::Head;
+    use orchestrator::evidence::{Evidence, FORMAT, Slice, Verified};
+    let evidence = Evidence {
+        format: FORMAT,
+        cluster: "test".into(),
+        made_by: "v1".into(),
+        made_at: Timestamp(1_700_000_000_000),
+        version: "0".into(),
+        transition,
+        topology_version: 1,
+        topology: failover::topology::Topology::default(),
+        instances: Vec::new(),
+        name_servers: Vec::new(),
+        deviations: vec!["a <deviation>".into()],
+        audit: Slice { after: Head::default(), lines: Vec::new(), head: Head::default() },
+    };
+    let bundle = serde_json::to_string(&evidence).expect("JSON");
+    let verified = Verified { evidence, key: "00".into() };
+    let page = html::page(&bundle, &verified, None);
+    (bundle, page, verified)
+}
+
 /// What `baton verify` does: the page must be what its own bundle makes. It carries that, runs
 /// nothing of what was said, loads nothing, and is another after any changed byte.
 pub(crate) fn guarded(page: &str, bundle: &str, again: impl Fn() -> String) {
@@ -138,25 +188,8 @@ pub(crate) fn guarded(page: &str, bundle: &str, again: impl Fn() -> String) {
 /// I-34: a page is refused after one changed byte, wherever it stands.
 #[test]
 fn i34_a_changed_byte_of_a_page_is_refused() {
-    use orchestrator::audit::Head;
-    use orchestrator::evidence::{Evidence, FORMAT, Slice, Verified};
-    let evidence = Evidence {
-        format: FORMAT,
-        cluster: "test".into(),
-        made_by: "v1".into(),
-        made_at: Timestamp(1_700_000_000_000),
-        version: "0".into(),
-        transition: Record { cause: "<b>&amp; \"why\"</pre>".into(), ..record(&STEPS) },
-        topology_version: 1,
-        topology: failover::topology::Topology::default(),
-        instances: Vec::new(),
-        name_servers: Vec::new(),
-        deviations: vec!["a <deviation>".into()],
-        audit: Slice { after: Head::default(), lines: Vec::new(), head: Head::default() },
-    };
-    let bundle = serde_json::to_string(&evidence).expect("JSON");
-    let verified = Verified { evidence, key: "00".into() };
-    let page = html::page(&bundle, &verified, None);
+    let cause = "<b>&amp; \"why\"</pre>".into();
+    let (bundle, page, verified) = page_of(Record { cause, ..record(&STEPS) });
     assert!(page.contains("<svg") && page.contains(">200 ms</text>"), "{page}");
     guarded(&page, &bundle, || html::page(&bundle, &verified, None));
 }
