@@ -61,7 +61,8 @@ fn unavailable(error: String) -> Refused {
     refused(StatusCode::SERVICE_UNAVAILABLE, error, remedy)
 }
 
-/// What every bundle is made of: key, subject, how everything stands, and what is declared.
+/// What every bundle is made of: the key, what it is about, how everything stands, and what is
+/// declared.
 type Gathered<'a, T> = (&'a Key, T, Status, DeclaredTopology);
 
 async fn gathered<T: DeserializeOwned>(

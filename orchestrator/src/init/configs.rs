@@ -70,7 +70,7 @@ const EXAMPLES: &str = r#"
 # [[channel]]
 # name = "pager"
 # kind = "pagerduty"                        # webhook, slack, pagerduty, alertmanager, smtp
-# url = "https://events.pagerduty.com/v2/enqueue"
+# url = "https://pager.example.org/v2/enqueue"
 # secret_file = "secrets/pagerduty"         # the routing key, alone in a file of mode 0600
 # least = "critical"                        # or "warning", which is everything
 # [[channel]]
