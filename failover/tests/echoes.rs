@@ -20,7 +20,7 @@ fn standby(granted: u64, sealed: u64) -> Local {
     Local {
         server: Server::Recovery { position: at(9), replayed: at(9).lsn, admits: false },
         system_identifier: cluster().services.values().find_map(|it| it.system_identifier),
-        pledge: Pledge { granted: Epoch(granted), sealed: Epoch(sealed) },
+        pledge: Pledge { granted: Epoch(granted), sealed: Epoch(sealed), isolated: None },
         configured: Configured { standby: true, ..Configured::default() },
         sealed: false,
         serves: false,
@@ -33,6 +33,8 @@ fn standby(granted: u64, sealed: u64) -> Local {
         started: Moment(0),
         down_since: Moment(0),
         informed: false,
+        assigned: None,
+        isolated: None,
     }
 }
 

@@ -28,7 +28,7 @@ fn local(server: Server, granted: u64) -> Local {
     Local {
         server,
         system_identifier: Some(SystemIdentifier(7)),
-        pledge: Pledge { granted: Epoch(granted), sealed: Epoch(0) },
+        pledge: Pledge { granted: Epoch(granted), sealed: Epoch(0), isolated: None },
         configured: Configured::default(),
         sealed: false,
         serves: false,
@@ -41,6 +41,8 @@ fn local(server: Server, granted: u64) -> Local {
         started: Moment(0),
         down_since: Moment(0),
         informed: true,
+        assigned: None,
+        isolated: None,
     }
 }
 
@@ -287,7 +289,10 @@ fn i03_whoever_is_called_primary_holds_a_lease_in_every_state() {
                 assert!(matches!(case.local.server, Server::Writable { admits: true, .. }));
                 assert!(lease::is_valid(&case.local, &known.timing, NOW));
                 assert_eq!(case.local.proven, Some(Epoch(1)));
-                assert_eq!(case.local.pledge, Pledge { granted: Epoch(1), sealed: Epoch(0) });
+                assert_eq!(
+                    case.local.pledge,
+                    Pledge { granted: Epoch(1), sealed: Epoch(0), isolated: None }
+                );
             }
         }
     }

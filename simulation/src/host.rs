@@ -15,6 +15,7 @@ mod guard;
 mod hang;
 pub mod harm;
 pub mod interface;
+mod isolate;
 pub mod log;
 mod over;
 pub mod pair;
@@ -446,6 +447,7 @@ impl Host {
             Task::See(life) => self.see(turn, life),
             Task::Mark(life) => self.mark(turn, life),
             Task::Measure(life) => self.measure(turn, life),
+            Task::Heal => self.heal(turn),
             Task::Checkpointed(_) => self.look(turn),
         }
     }

@@ -21,7 +21,15 @@ fn world(seed: u64) -> World {
 fn begins(world: &mut World, kind: Kind) {
     let service = world.service_name(0).expect("there is a service");
     let (reason, dwell) = ("the test asks for it".into(), Duration::from_secs(5));
-    let request = Request::Drill { kind, service, to: None, dwell, despite_hours: true, reason };
+    let request = Request::Drill {
+        kind,
+        service,
+        to: None,
+        dwell,
+        at_most: None,
+        despite_hours: true,
+        reason,
+    };
     let asked = world.ask(request, Duration::from_secs(30));
     world.until(Duration::from_secs(40), |world| world.is_done(asked));
     let answer = world.answered(asked);

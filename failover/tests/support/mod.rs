@@ -85,7 +85,7 @@ pub fn report(name: &str, sequence: u64) -> Report {
         sequence,
         echo: None,
         revision: failover::Revision(1),
-        pledge: Pledge { sealed: Epoch(0), granted: Epoch(u64::from(primary)) },
+        pledge: Pledge { sealed: Epoch(0), granted: Epoch(u64::from(primary)), isolated: None },
         server: if primary {
             Server::Writable { position: at(100), admits: true, checkpoint: Timeline(1) }
         } else {

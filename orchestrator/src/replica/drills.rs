@@ -132,12 +132,18 @@ impl Replica {
 
     /// The change of primary that a drill would begin with, on a copy.
     fn rehearse_drill(&self, request: &Request) -> Option<Rehearsal> {
-        let Request::Drill { kind: Kind::Switchover, service, to, reason, .. } = request else {
-            return None;
+        let Request::Drill { kind, service, to, reason, .. } = request else { return None };
+        let hypothesis = match kind {
+            Kind::Readiness | Kind::Dns => return None,
+            Kind::Switchover => {
+                let (service, to, reason) = (service.clone(), to.clone(), reason.clone());
+                Hypothesis::Ask(Request::Switchover { service, to, reason })
+            }
+            Kind::Isolate => {
+                Hypothesis::Freeze(self.cluster.services.get(service)?.primary.clone()?)
+            }
         };
-        let (service, to, reason) = (service.clone(), to.clone(), reason.clone());
-        let switchover = Request::Switchover { service, to, reason };
-        self.rehearse(&self.cluster, &Hypothesis::Ask(switchover))
+        self.rehearse(&self.cluster, &hypothesis)
     }
 
     /// The hash of what a drill would do, as `baton drill plan` shows it.

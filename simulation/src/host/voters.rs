@@ -125,6 +125,9 @@ impl Host {
     /// Reports when it is due, or there is news.
     pub(super) fn speaks(&mut self, turn: &mut Turn) {
         let heartbeat = self.heartbeat();
+        if self.waits_for_heal(turn, Task::Speak) {
+            return;
+        }
         let Some(mut agent) = self.agent.take() else { return };
         if agent.speak_at.is_some_and(|at| at <= turn.now) {
             agent.speak_at = None;
@@ -166,6 +169,9 @@ impl Host {
     }
 
     fn send(&mut self, turn: &mut Turn, mut flight: Flight) {
+        if self.isolated(turn) {
+            return;
+        }
         let token = self.number();
         let timeout = self.heartbeat().max(200_000);
         let Some(agent) = &mut self.agent else { return };
@@ -191,6 +197,11 @@ impl Host {
         if let Some(failed) = agent.voters.failed.get_mut(index) {
             *failed = answer.is_none().then_some(turn.now);
         }
+        // What was under way when it cut itself off is not heard.
+        if self.isolated(turn) {
+            return;
+        }
+        let Some(agent) = &mut self.agent else { return };
         if let Some(answer) = answer {
             let leader = answer
                 .leader
@@ -237,6 +248,7 @@ impl Host {
         if news {
             let assignment = Arc::new(assignment);
             agent.assignment = Some(Arc::clone(&assignment));
+            agent.assigned = Some(turn.now);
             if !self.full {
                 self.disk.assignment.set(Some(assignment));
             }
@@ -263,6 +275,9 @@ impl Host {
 
     /// Waits at a voter for the next assignment.
     pub(super) fn poll(&mut self, turn: &mut Turn, place: u8) {
+        if self.waits_for_heal(turn, Task::Poll(place)) {
+            return;
+        }
         let token = self.number();
         let several = self.setup.voters.len().min(2);
         let Some(agent) = &mut self.agent else { return };
@@ -298,7 +313,7 @@ impl Host {
             return;
         };
         poll.skip = 0;
-        let news = self.hear(turn, assignment);
+        let news = !self.isolated(turn) && self.hear(turn, assignment);
         let takes = if !news && quick { heartbeat } else { 10 };
         self.agent_task(turn, takes, Task::Poll(place));
     }
