@@ -1,7 +1,7 @@
 //! Falling silent for a drill, as a machine does whose site is cut off; and the dead man's switch.
 //!
-//! No firewall is touched, so no right is needed: the agent sends nothing, hears nothing and answers
-//! nobody, and PostgreSQL with all that it started is stopped in its tracks (SIGSTOP). To whoever
+//! No firewall is touched, so no right is needed: the agent sends nothing, hears nothing and
+//! answers nobody, and PostgreSQL with all that it started is stopped in its tracks (SIGSTOP). To whoever
 //! is connected, and to whoever tries, that is a line on which nothing comes any more. What follows
 //! is as in a real disaster: no lease and no durable commit reach this instance, so the agent, or
 //! the guard, fences it when the last one has run out, and it stays down until it is over.
@@ -119,6 +119,8 @@ fn heal(instance: &Instance) {
     let postmaster = {
         let mut state = instance.state();
         state.isolated = None;
+        // What it was told of before is old: whether it still leads is asked first.
+        state.started = now();
         let drill = instance.promises.get().pledge.isolated.unwrap_or_default();
         let text = format!("was cut off for drill {drill}, and is back");
         state.note("isolated", Severity::Info, text);

@@ -41,7 +41,7 @@ pub struct Local {
     pub leased: Option<Moment>,
     /// When the newest durable commit under the rule was begun.
     pub committed: Option<Moment>,
-    /// When this run of the agent began.
+    /// When this run of the agent began, or it ceased to be cut off.
     pub started: Moment,
     /// Since when the server is not running; meaningless while it runs.
     pub down_since: Moment,

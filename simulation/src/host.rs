@@ -220,7 +220,8 @@ impl Host {
     /// Whether everything in it runs, and its disk is as it should be.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        let agent = self.agent.as_ref().is_some_and(|agent| agent.attached);
+        let agent =
+            self.agent.as_ref().is_some_and(|agent| agent.attached && agent.isolated.is_none());
         let paused = self.paused.agent || self.paused.guard || self.paused.postgres;
         self.on && agent && self.guard.is_some() && !paused && !self.full && self.slow == 0
     }

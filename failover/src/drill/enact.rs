@@ -169,8 +169,8 @@ pub(crate) fn switched(cluster: &mut Cluster, id: DrillId, transition: Transitio
     }
 }
 
-/// A primary is failed over that a drill may have cut off: so far that is the drill's. It has no say
-/// in the failover, and is told of it here only.
+/// A primary is failed over that a drill may have cut off: so far that is the drill's. It has no
+/// say in the failover, and is told of it here only.
 pub(crate) fn cut_off(cluster: &mut Cluster, service: &ServiceId, id: TransitionId) {
     let Some(record) = cluster.transitions.get(&id) else { return };
     let lost = record.trigger == Trigger::PrimaryLost;

@@ -36,7 +36,7 @@ Examples:
 
 A drill looks at everything that readiness looks at and does nothing unless all of it is good. There
 is one at a time. Whatever it moves it moves by an ordinary switchover, and it moves it back; what
-`isolate` cuts off is lost by the ordinary failover, and heals by itself, whoever is left to tell it.
+`isolate` cuts off is lost by the ordinary failover, and heals by itself, with nobody to tell it.
 What is held by itself, protected hours and blackouts are declared in the topology file, `[drills]`.
 
 Exit statuses of `run`: 0 passed, 1 failed, given up or overtaken, 4 refused, 5 still open.")]

@@ -2,10 +2,12 @@
 
 use super::Host;
 use super::act::Next;
-use super::interface::Part;
+use super::agent::Agent;
+use super::interface::{Fact, Part};
 use super::queue::Task;
 use super::turn::{Turn, micros};
-use failover::DrillId;
+use failover::survey::{Login, Prepared, Purpose, Software, Survey};
+use failover::{DrillId, InstanceId};
 use std::time::Duration;
 
 impl Host {
@@ -23,6 +25,7 @@ impl Host {
         if let Some(agent) = &mut self.agent {
             agent.isolated = Some(turn.now.after(at_most));
         }
+        turn.fact(Fact::Isolated);
         self.pause(Part::Postgres, true);
         self.agent_task(turn, micros(at_most), Task::Heal);
         Next::Done
@@ -47,6 +50,7 @@ impl Host {
     pub(super) fn heal(&mut self, turn: &mut Turn) {
         let Some(agent) = &mut self.agent else { return };
         agent.isolated = None;
+        agent.started = turn.now;
         self.thaw(turn);
         self.wake(turn);
         self.look(turn);
@@ -61,5 +65,36 @@ impl Host {
                 self.resume(turn, Part::Postgres);
             }
         }
+    }
+}
+
+/// Nothing expires while a world lasts.
+const YEAR: i64 = 365 * 86_400;
+
+impl Host {
+    /// What the model has none of, told as if all of it were good, where a scenario wants that.
+    pub(super) fn well_surveyed(&self, agent: &Agent, survey: Box<Survey>) -> Box<Survey> {
+        let Some(assignment) = agent.assignment.as_ref().filter(|_| self.setup.surveyed) else {
+            return survey;
+        };
+        let others = assignment.peers.keys().filter(|other| **other != assignment.instance);
+        let login = |to: &InstanceId, purpose| Login {
+            to: to.clone(),
+            purpose,
+            failure: None,
+            age: Duration::from_secs(1),
+        };
+        let logins = others
+            .flat_map(|to| [login(to, Purpose::Replication), login(to, Purpose::Rewind)])
+            .collect();
+        let leads = agent.facts.as_ref().is_some_and(|facts| !facts.recovery);
+        Box::new(Survey {
+            certificate_seconds: Some(YEAR),
+            logins,
+            prepared: leads.then(Prepared::default),
+            software: Some(Software::default()),
+            replays: Some(100 << 20),
+            ..*survey
+        })
     }
 }

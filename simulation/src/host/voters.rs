@@ -138,6 +138,7 @@ impl Host {
                 agent.voters.said = Some(gist);
                 agent.voters.due = Moment(turn.now.0 + heartbeat);
                 let survey = agent.voters.survey(agent.life, turn);
+                let survey = survey.map(|survey| self.well_surveyed(&agent, survey));
                 let report = Report { survey, ..self.report(&agent, turn.now) };
                 self.agent = Some(agent);
                 self.send_first(turn, report);

@@ -114,6 +114,11 @@ impl Oracle {
                 self.violate(&text);
                 None
             }
+            Fact::Isolated => {
+                self.hosts[host].disturbed = Some(now);
+                self.disturbed(true, false, now);
+                Some("cut itself off".into())
+            }
             Fact::Posed { stream } => Some(self.posed(host, *stream, now)),
             Fact::Cloned => Some("copied anew".into()),
             Fact::Quarantined => Some("a failed rewind is put aside".into()),

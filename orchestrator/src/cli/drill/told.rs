@@ -160,7 +160,7 @@ pub fn report(told: &DrillTold) -> String {
                 let dwell = span(drill.dwell);
                 writeln!(
                     text,
-                    "  loses    {home}, cut off for at most {cut}, to {target}, for {dwell}, and back"
+                    "  loses    {home} to {target}, cut off for at most {cut}; back after {dwell}"
                 )
             }
             Kind::Dns | Kind::Readiness => {
