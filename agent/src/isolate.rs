@@ -1,10 +1,11 @@
 //! Falling silent for a drill, as a machine does whose site is cut off; and the dead man's switch.
 //!
 //! No firewall is touched, so no right is needed: the agent sends nothing, hears nothing and
-//! answers nobody, and PostgreSQL with all that it started is stopped in its tracks (SIGSTOP). To whoever
-//! is connected, and to whoever tries, that is a line on which nothing comes any more. What follows
-//! is as in a real disaster: no lease and no durable commit reach this instance, so the agent, or
-//! the guard, fences it when the last one has run out, and it stays down until it is over.
+//! answers nobody, and PostgreSQL with all that it started is stopped in its tracks (SIGSTOP). To
+//! whoever is connected, and to whoever tries, that is a line on which nothing comes any more. What
+//! follows is as in a real disaster: no lease and no durable commit reach this instance, so the
+//! agent, or the guard, fences it when the last one has run out, and it stays down until this is
+//! over.
 //!
 //! It ends by the agent's own clock, which goes on while the machine sleeps, and needs nobody: a
 //! run of the agent that did not begin it knows nothing of it, so an agent that is started again

@@ -11,17 +11,17 @@ use simulation::world::{Deed, Options, World};
 use std::time::Duration;
 
 fn world(seed: u64) -> World {
-    with(seed, &Preset::default(), Options { talkative: true, ..Options::default() })
+    with(seed, &Preset::default(), &Options { talkative: true, ..Options::default() })
 }
 
 /// A world in which everything that readiness looks at is told.
 fn surveyed(seed: u64, on_last_copy: OnLastCopy) -> World {
     let preset = Preset { on_last_copy, ..Preset::default() };
-    with(seed, &preset, Options { talkative: true, surveyed: true, ..Options::default() })
+    with(seed, &preset, &Options { talkative: true, surveyed: true, ..Options::default() })
 }
 
-fn with(seed: u64, preset: &Preset, options: Options) -> World {
-    let mut world = World::new(seed, &preset.topology(), &options);
+fn with(seed: u64, preset: &Preset, options: &Options) -> World {
+    let mut world = World::new(seed, &preset.topology(), options);
     let up = world.until(Duration::from_mins(1), |world| world.oracle.acknowledged() > 20);
     assert!(up, "it came up");
     assert!(world.until(Duration::from_mins(1), World::is_whole), "{:?}", world.lacks());
@@ -178,7 +178,7 @@ fn i24_i36_whom_nobody_can_fail_over_is_back_by_itself() {
         }
         let before = world.oracle.acknowledged();
         let serves =
-            world.until(Duration::from_secs(60), |world| world.oracle.acknowledged() > before + 20);
+            world.until(Duration::from_mins(1), |world| world.oracle.acknowledged() > before + 20);
         assert!(serves, "seed {seed}: it serves again without any voter: {:?}", world.lacks());
         for place in 0..3 {
             world.perform(&Deed::Start { process: Process::Voter, place });

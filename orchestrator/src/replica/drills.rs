@@ -2,9 +2,11 @@
 
 mod calendar;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use failover::drill::{self, Drill, DrillVerdict, Kind, Stage, preconditions};
+use failover::cluster::Record;
+use failover::drill::{self, Drill, DrillVerdict, Kind, Outcome, Stage, preconditions};
 use failover::event::Change;
 use failover::ids::{DrillId, ServiceId};
 use failover::rehearse::{Hypothesis, Rehearsal};
@@ -86,6 +88,19 @@ impl Replica {
 
     pub(super) fn drills(&self) -> Drills {
         Drills { drills: self.cluster.drills.values().cloned().collect() }
+    }
+
+    /// Every change of primary. The failover of a primary that a drill cut off says which: its
+    /// entry could not, for whoever decided it knows of no drill.
+    pub(super) fn transitions_told(&self) -> Vec<Record> {
+        let caused = |drill: &&Drill| !matches!(drill.outcome, Outcome::Overtaken(_));
+        let drills = self.cluster.drills.values().filter(caused);
+        let of: BTreeMap<_, _> = drills.filter_map(|it| Some((it.there?, it.id))).collect();
+        let named = |record: &Record| {
+            let drill = record.drill.or_else(|| of.get(&record.id).copied());
+            Record { drill, ..record.clone() }
+        };
+        self.cluster.transitions.values().map(named).collect()
     }
 
     pub(super) fn drill_told(&self, id: DrillId) -> Reply {
