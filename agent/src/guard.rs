@@ -15,8 +15,10 @@ pub mod client;
 pub mod daemon;
 pub mod watchdog;
 
+use failover::topology::Timing;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What an agent asks of the guard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,4 +103,10 @@ pub enum Cause {
     Ordered,
     /// The deadline passed.
     Deadline,
+}
+
+/// How long after the last evidence the guard kills a primary whose agent does nothing: later
+/// than the agent would, within the time that the timing law allows for a stop.
+pub fn patience(timing: &Timing) -> Duration {
+    timing.fence_after + timing.fence_time / 2
 }

@@ -72,6 +72,8 @@ pub struct Instance {
     pub speak: Notify,
     /// What is measured at leisure should be measured now.
     pub measure: Notify,
+    /// It has just cut itself off.
+    pub cut: Notify,
     /// What is counted for whoever monitors.
     pub tally: Tally,
     state: Mutex<State>,
@@ -123,6 +125,7 @@ impl Instance {
             stream: Notify::new(),
             speak: Notify::new(),
             measure: Notify::new(),
+            cut: Notify::new(),
             tally: Tally::default(),
             state: Mutex::new(state),
             guard: Mutex::new(None),
@@ -188,6 +191,7 @@ impl Instance {
                 drop(crate::layout::replace(&self.layout.assignment(), &bytes));
             }
             state.assignment = Some(assignment);
+            state.assigned = Some(now());
         }
         drop(state);
         if news || first {
@@ -260,13 +264,15 @@ impl Instance {
     /// read back from it: a restart of the agent neither ends nor extends a lease.
     fn take_over(&self, status: &Status) {
         let timing = self.timing();
+        // The agent before may have been cut off when it died: that is over with it.
+        crate::isolate::thaw(self, status.pid);
         let mut state = self.state();
         if let Some(pid) = status.pid {
             state.begin_life(pid);
             // The agent before may have died in the middle of a clean stop.
             state.serves = self.promises.get().stopped;
             if let Some(end) = status.deadline_at.map(Moment) {
-                state.committed = Some(end.before(patience(&timing)));
+                state.committed = Some(end.before(crate::guard::patience(&timing)));
             }
         } else if let Some(last) = &status.last {
             let down = Self::judge(&self.layout, last, state.stopping);
@@ -465,12 +471,6 @@ impl Instance {
             }
         }
     }
-}
-
-/// How long after the last evidence the guard kills a primary whose agent does nothing: later
-/// than the agent would, within the time that the timing law allows for a stop.
-pub fn patience(timing: &Timing) -> Duration {
-    timing.fence_after + timing.fence_time / 2
 }
 
 /// A directory is ours when we remember making it; everything else is refused, untouched.

@@ -22,6 +22,7 @@ pub mod history;
 pub mod hooks;
 pub mod identity;
 pub mod instance;
+pub mod isolate;
 pub mod kept;
 pub mod knock;
 pub mod layout;

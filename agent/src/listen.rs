@@ -1,12 +1,13 @@
 //! The agent's own port: it answers what it would report, and its being open or refused is
 //! evidence.
 
-use crate::identity;
 use crate::instance::Instance;
 use crate::monitoring::ready;
 use crate::server_log;
-use axum::extract::{Extension, Query, State};
+use crate::{identity, isolate};
+use axum::extract::{Extension, Query, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -33,6 +34,7 @@ pub async fn serve(instance: Arc<Instance>, shutdown: watch::Receiver<bool>) -> 
         .route("/readyz", get(readyz))
         .route("/v1/local", get(local))
         .route("/v1/server-log", get(server_log))
+        .layer(middleware::from_fn_with_state(Arc::clone(&instance), silence))
         .with_state(instance);
     wire::http::serve(listener, Arc::new(identity), LISTENERS, router, shutdown).await
 }
@@ -45,6 +47,13 @@ const LISTENERS: &[Kind] = &[
     Kind::Operator(Role::Approver),
     Kind::Operator(Role::Admin),
 ];
+
+/// Whose site is cut off answers nobody; its port stays taken, as that of a machine that is away
+/// refuses nothing.
+async fn silence(State(instance): State<Arc<Instance>>, request: Request, next: Next) -> Response {
+    isolate::over(&instance).await;
+    next.run(request).await
+}
 
 async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'static str, Response> {
     let unready = |reason| (StatusCode::SERVICE_UNAVAILABLE, Json(Problem::new(reason)));

@@ -164,7 +164,7 @@ fn beat(databases: usize) -> Duration {
 fn judge_watchdog(instance: &Instance, state: &mut State) {
     let Some(path) = &instance.config.watchdog else { return };
     let timing = state.assignment.as_ref().map(|known| known.timing.clone()).unwrap_or_default();
-    let within = timing.suspect_after.saturating_sub(crate::instance::patience(&timing));
+    let within = timing.suspect_after.saturating_sub(crate::guard::patience(&timing));
     match watchdog::doubtful(path, within) {
         Some(text) => state.note("watchdog", Severity::Warning, text),
         None => drop(state.notes.remove("watchdog")),

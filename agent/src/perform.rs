@@ -2,7 +2,7 @@
 
 use crate::instance::{Instance, PerformError};
 use crate::start::RoleExt;
-use crate::{admission, clone, enforce, follow, instance, promote, prove, rewind, seal, start};
+use crate::{admission, clone, enforce, follow, isolate, promote, prove, rewind, seal, start};
 use failover::comply::Action;
 use failover::{Epoch, lease};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub async fn perform(instance: &Arc<Instance>, action: &Action) -> Result<(), Pe
         Action::Prepare { epoch } => prepare(instance, *epoch).await,
         Action::Follow { upstream } => follow::follow(instance, upstream).await,
         Action::Admit => admit(instance).await,
+        Action::Isolate { drill, at_most } => isolate::begin(instance, *drill, *at_most).await,
     }
 }
 
@@ -101,7 +102,7 @@ pub async fn guard_lease(instance: &Instance) -> Result<(), PerformError> {
         state.leased.max(state.committed)
     };
     if let Some(proof) = proof {
-        let end = proof.after(instance::patience(&timing));
+        let end = proof.after(crate::guard::patience(&timing));
         instance.guard()?.refresh(Some(end)).await?;
     }
     Ok(())

@@ -40,6 +40,10 @@ pub struct Memory {
     /// It was stopped cleanly because it was told to.
     #[serde(default)]
     pub stopped: bool,
+    /// It has cut itself off for a drill, and not seen the end of it: PostgreSQL may be stopped in
+    /// its tracks.
+    #[serde(default)]
+    pub cut_off: bool,
 }
 
 /// The memory and its file.

@@ -63,13 +63,29 @@ pub fn title(pid: u32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
 }
 
-/// SIGKILL; a process that is already gone is as it should be.
-pub fn kill_now(pid: u32) {
+/// Whatever descends from a process, also those that are dead and not yet reaped.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = children(pid);
+    let mut next = 0;
+    while let Some(pid) = found.get(next).copied() {
+        found.extend(children(pid));
+        next += 1;
+    }
+    found
+}
+
+/// Sends a signal; a process that is already gone hears nothing.
+pub fn send(pid: u32, signal: Signal) {
     if let Ok(number) = i32::try_from(pid)
         && number > 1
     {
-        let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
+        let _ = kill(Pid::from_raw(number), signal);
     }
+}
+
+/// SIGKILL; a process that is already gone is as it should be.
+pub fn kill_now(pid: u32) {
+    send(pid, Signal::SIGKILL);
 }
 
 /// Every live process whose working directory is `folder`: the postmaster of a data directory and

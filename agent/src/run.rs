@@ -9,7 +9,7 @@
 use crate::instance::Instance;
 use crate::monitoring::Monitored;
 use crate::perform::{guard_lease, is_long, perform};
-use crate::{hooks, knock, senses, voters};
+use crate::{hooks, isolate, knock, senses, voters};
 use failover::comply::{Action, Local};
 use failover::report::{Server, Severity};
 use failover::{Moment, comply, lease};
@@ -37,6 +37,7 @@ pub async fn run(
         tasks.spawn(voters::poll(Arc::clone(&instance), Arc::clone(&voters), offset));
     }
     tasks.spawn(knock::watch(Arc::clone(&instance)));
+    tasks.spawn(isolate::watch(Arc::clone(&instance)));
     if !instance.config.hooks.is_empty() {
         tasks.spawn(hooks::run(Arc::clone(&instance)));
     }

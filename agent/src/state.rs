@@ -72,6 +72,10 @@ pub struct State {
     pub started: Moment,
     /// See [`Local::informed`].
     pub informed: bool,
+    /// See [`Local::assigned`].
+    pub assigned: Option<Moment>,
+    /// See [`Local::isolated`].
+    pub isolated: Option<Moment>,
     /// The newest assignment.
     pub assignment: Option<Assignment>,
     /// A proof of the marker is under way: in which life, for which epoch.
@@ -145,6 +149,8 @@ impl State {
             committed: None,
             started: now,
             informed: false,
+            assigned: None,
+            isolated: None,
             assignment: None,
             proving: None,
             enforcing: None,
@@ -320,6 +326,8 @@ impl State {
             started: self.started,
             down_since: self.down_since,
             informed: self.informed,
+            assigned: self.assigned,
+            isolated: self.isolated,
         }
     }
 

@@ -1,10 +1,10 @@
 //! The second beat: reports out, assignments in. Any voter will do; a follower passes reports on,
 //! and says where the leader is.
 
-use crate::identity;
 use crate::instance::Instance;
 use crate::state::gist;
 use crate::survey::Told;
+use crate::{identity, isolate};
 use failover::report::{Answer, Echo, Report};
 use failover::{Assignment, Moment};
 use std::io;
@@ -142,6 +142,7 @@ pub async fn report(instance: Arc<Instance>, voters: Arc<Voters>) {
     let mut due = now();
     loop {
         while tasks.try_join_next().is_some() {}
+        isolate::over(&instance).await;
         let mut report = instance.report();
         let essence = gist(&report);
         let news = said.as_ref() != Some(&essence);
@@ -174,7 +175,9 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
     let mut answered = false;
     voters.reports().push(begun);
     for index in order {
-        let Some(client) = voters.at(index) else { break };
+        let Some(client) = voters.at(index).filter(|_| instance.isolated().is_none()) else {
+            break;
+        };
         let sent = now();
         match client.post::<Report, Answer>("/v1/report", &report, timeout).await {
             Ok(answer) => {
@@ -207,7 +210,11 @@ async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
     }
 }
 
+/// What was under way when it cut itself off is not heard.
 fn take(instance: &Instance, answer: Answer, sent: Moment) {
+    if instance.isolated().is_some() {
+        return;
+    }
     instance.hear(answer.assignment);
     if let Some(epoch) = answer.lease {
         instance.lease(epoch, sent);
@@ -219,6 +226,7 @@ fn take(instance: &Instance, answer: Answer, sent: Moment) {
 pub async fn poll(instance: Arc<Instance>, voters: Arc<Voters>, offset: usize) {
     let mut skip = 0usize;
     loop {
+        isolate::over(&instance).await;
         let index = voters.preferred.load(Ordering::SeqCst).wrapping_add(offset + skip);
         let Some(client) = voters.at(index) else { return };
         let path = {
@@ -229,7 +237,7 @@ pub async fn poll(instance: Arc<Instance>, voters: Arc<Voters>, offset: usize) {
         let begun = now();
         match client.get::<Assignment>(&path, LONG_POLL).await {
             Ok(assignment) => {
-                let news = instance.hear(assignment);
+                let news = instance.isolated().is_none() && instance.hear(assignment);
                 skip = 0;
                 if !news && now().since(begun) < Duration::from_millis(50) {
                     // It answers at once with nothing new: it is behind, or does not know better.

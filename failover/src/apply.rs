@@ -87,6 +87,11 @@ fn touch(cluster: &mut Cluster, change: &Change) {
         && let Some(service) = cluster.services.get_mut(service)
     {
         service.revision = revision;
+    } else if let Change::Drill { drill, .. } = change
+        && let Some(service) = drill::concerns(cluster, *drill)
+        && let Some(service) = cluster.services.get_mut(&service)
+    {
+        service.revision = revision;
     }
 }
 
@@ -298,6 +303,7 @@ fn start(
     if let Some(drill) = drill {
         drill::switched(cluster, drill, transition);
     }
+    drill::cut_off(cluster, id, transition);
     let started = format!("transition {transition} started at {}", step.name());
     Some(given_up.map_or(started.clone(), |loss| format!("{started}, {}", loss.told())))
 }

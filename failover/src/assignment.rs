@@ -1,6 +1,7 @@
 //! What one instance must be: a projection of the replicated state.
 
 use crate::cluster::{Cluster, Enforce, Service, Step};
+use crate::drill::{self, Isolation};
 use crate::ids::{Epoch, Generation, InstanceId, Revision, ServiceId, SystemIdentifier};
 use crate::topology::{Instance, Timing};
 use alloc::collections::BTreeMap;
@@ -33,6 +34,9 @@ pub struct Assignment {
     pub client_access: Vec<String>,
     /// The timing law's numbers.
     pub timing: Timing,
+    /// To cut itself off, once, for a drill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolate: Option<Isolation>,
 }
 
 /// What an instance is to be.
@@ -78,6 +82,7 @@ pub fn assignment(cluster: &Cluster, instance: &InstanceId) -> Option<Assignment
         peers: service.spec.instances.clone(),
         client_access: service.spec.client_access.clone(),
         timing: cluster.topology.timing.clone(),
+        isolate: drill::ordered(cluster, name, instance),
     })
 }
 

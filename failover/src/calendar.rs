@@ -8,9 +8,9 @@
 mod words;
 
 use crate::cluster::Cluster;
-use crate::drill::{Kind, LONGEST_DWELL};
+use crate::drill::{Kind, LONGEST_DWELL, LONGEST_ISOLATION};
 use crate::ids::{DrillId, InstanceId, ScheduleId, ServiceId};
-use crate::time::{Timestamp, millis};
+use crate::time::{Timestamp, maybe_millis, millis};
 use crate::topology::Topology;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -104,6 +104,9 @@ pub struct Entry {
     /// How long the service is to run there.
     #[serde(rename = "dwell_ms", with = "millis")]
     pub dwell: Duration,
+    /// How long the primary may be cut off, where that is rehearsed; `None`: as is usual.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "maybe_millis")]
+    pub at_most: Option<Duration>,
     /// On which days, and when.
     pub when: When,
     /// How late it may still begin. 1 minute to 24 hours.
@@ -156,6 +159,14 @@ pub(crate) fn validate(topology: &Topology, say: &mut impl FnMut(&str, String)) 
         if entry.dwell > LONGEST_DWELL {
             let text = format!("at most {} hours", LONGEST_DWELL.as_secs() / 3_600);
             say(&format!("{key}.dwell"), text);
+        }
+        if entry.at_most.is_some() && entry.kind != Kind::Isolate {
+            say(&format!("{key}.at_most"), "only a drill `isolate` has one".to_string());
+        }
+        let shortest = topology.timing.suspect_after * 2;
+        if entry.at_most.is_some_and(|at_most| at_most < shortest || at_most > LONGEST_ISOLATION) {
+            let (least, most) = (millis(shortest), LONGEST_ISOLATION.as_secs());
+            say(&format!("{key}.at_most"), format!("from {least} ms to {most} s"));
         }
         let within = entry.within.as_secs();
         if !(60..=86_400).contains(&within) {

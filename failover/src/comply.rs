@@ -4,12 +4,14 @@
 //! way or already done is not asked for again, because what it changes is in [`Local`].
 
 use crate::assignment::{Assignment, Role};
-use crate::ids::{Epoch, Generation, InstanceId, SystemIdentifier};
+use crate::drill::LONGEST_ISOLATION;
+use crate::ids::{DrillId, Epoch, Generation, InstanceId, SystemIdentifier};
 use crate::lease;
 use crate::report::{Down, Pledge, Server};
 use crate::time::Moment;
 use alloc::format;
 use alloc::string::String;
+use core::time::Duration;
 
 /// What the agent knows of its own machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,12 +41,16 @@ pub struct Local {
     pub leased: Option<Moment>,
     /// When the newest durable commit under the rule was begun.
     pub committed: Option<Moment>,
-    /// When this run of the agent began.
+    /// When this run of the agent began, or it ceased to be cut off.
     pub started: Moment,
     /// Since when the server is not running; meaningless while it runs.
     pub down_since: Moment,
     /// An answer or assignment has arrived from an orchestrator in this run.
     pub informed: bool,
+    /// When the present assignment arrived; `None`: it was read from disk.
+    pub assigned: Option<Moment>,
+    /// Until when it has cut itself off, for a drill.
+    pub isolated: Option<Moment>,
 }
 
 /// What the files on disk tell PostgreSQL to be.
@@ -135,6 +141,13 @@ pub enum Action {
     },
     /// Open `pg_hba.conf` for clients.
     Admit,
+    /// Be as one whose site is cut off: hear nothing, say nothing, let PostgreSQL do nothing.
+    Isolate {
+        /// For which drill; on disk before it begins.
+        drill: DrillId,
+        /// It ends by itself after this, and when the agent is started again.
+        at_most: Duration,
+    },
 }
 
 /// The next action, or `None` when all is as it should be or must be waited for.
@@ -145,6 +158,10 @@ pub fn comply(assignment: Option<&Assignment>, local: &Local, now: Moment) -> Op
         && !assignment.is_some_and(|known| lease::is_valid(local, &known.timing, now))
     {
         return Some(fence("neither an orchestrator nor enough standbys answered in time"));
+    }
+    // Whose site is cut off is fenced as above, and waits.
+    if local.isolated.is_some_and(|until| now < until) {
+        return None;
     }
     let assignment = assignment.filter(|assignment| is_current(assignment, local))?;
     if is_foreign(assignment, local) {
@@ -257,7 +274,20 @@ fn writable(
     if local.enforced != Some(generation) {
         return Some(Action::Enforce { generation });
     }
+    if let Some(isolate) = isolates(assignment, local) {
+        return Some(isolate);
+    }
     (prepare && local.prepared != Some(epoch)).then_some(Action::Prepare { epoch })
+}
+
+/// It cuts itself off once a drill, and only when a leader that a quorum confirmed since the order
+/// came still says so: what a voter says that lags may be of a drill that is over.
+fn isolates(assignment: &Assignment, local: &Local) -> Option<Action> {
+    let order = assignment.isolate.as_ref()?;
+    let fresh = local.pledge.isolated.is_none_or(|before| before < order.drill);
+    let confirmed = local.assigned.is_some_and(|at| local.leased.is_some_and(|lent| lent >= at));
+    let at_most = order.at_most.min(LONGEST_ISOLATION);
+    (fresh && confirmed).then_some(Action::Isolate { drill: order.drill, at_most })
 }
 
 fn as_stopped(local: &Local) -> Option<Action> {

@@ -14,24 +14,28 @@
 mod ask;
 mod dns;
 mod enact;
+mod isolate;
 mod judge;
 mod ready;
 
 use crate::ids::{DrillId, InstanceId, ScheduleId, ServiceId, TransitionId};
 use crate::readiness::{Finding, SiteVerdict};
-use crate::time::{Moment, Timestamp, millis};
+use crate::time::{Moment, Timestamp, maybe_millis, millis};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use ask::{Wanted, abort, begin};
-pub(crate) use enact::{enact, may_switch, switched};
+pub(crate) use enact::{concerns, cut_off, enact, may_switch, switched};
+pub use isolate::{Isolation, ordered, usual};
 pub use judge::{DrillVerdict, decide};
 pub use ready::{Preconditions, preconditions, watch};
 
 /// The longest dwell at the other site.
 pub const LONGEST_DWELL: Duration = Duration::from_hours(24);
+/// The longest that an instance is cut off, whatever anybody asks for or an assignment says.
+pub const LONGEST_ISOLATION: Duration = Duration::from_mins(2);
 /// A primary that cannot be returned within this time stays where it is.
 pub const RETURN_WITHIN: Duration = Duration::from_mins(15);
 /// For so long name servers may take to follow.
@@ -49,6 +53,8 @@ pub enum Kind {
     Dns,
     /// The primary goes to another site and, after a dwell, back.
     Switchover,
+    /// The primary is cut off by its own agent and lost as in a disaster; then, back.
+    Isolate,
 }
 
 impl Kind {
@@ -59,6 +65,7 @@ impl Kind {
             Self::Readiness => "readiness",
             Self::Dns => "dns",
             Self::Switchover => "switchover",
+            Self::Isolate => "isolate",
         }
     }
 
@@ -67,7 +74,7 @@ impl Kind {
     pub const fn has_impact(self) -> bool {
         match self {
             Self::Readiness | Self::Dns => false,
-            Self::Switchover => true,
+            Self::Switchover | Self::Isolate => true,
         }
     }
 }
@@ -78,7 +85,7 @@ impl Kind {
 pub enum Stage {
     /// Is everything as it must be?
     Check,
-    /// The primary, or the canary name, goes to the other site.
+    /// The primary, or the canary name, goes to the other site; or is lost to it.
     There,
     /// The service runs there.
     Dwell,
@@ -104,10 +111,12 @@ impl Stage {
         match (kind, self) {
             (Kind::Readiness, _)
             | (Kind::Dns, Self::Dwell | Self::Back)
-            | (Kind::Switchover, Self::Back) => None,
-            (Kind::Dns | Kind::Switchover, Self::Check) => Some(Self::There),
-            (Kind::Switchover, Self::There) => Some(Self::Dwell),
-            (Kind::Dns, Self::There) | (Kind::Switchover, Self::Dwell) => Some(Self::Back),
+            | (Kind::Switchover | Kind::Isolate, Self::Back) => None,
+            (Kind::Dns | Kind::Switchover | Kind::Isolate, Self::Check) => Some(Self::There),
+            (Kind::Switchover | Kind::Isolate, Self::There) => Some(Self::Dwell),
+            (Kind::Dns, Self::There) | (Kind::Switchover | Kind::Isolate, Self::Dwell) => {
+                Some(Self::Back)
+            }
         }
     }
 }
@@ -177,6 +186,9 @@ pub struct Drill {
     /// How long the service is to run there.
     #[serde(rename = "dwell_ms", with = "millis")]
     pub dwell: Duration,
+    /// How long the primary may be cut off, where that is rehearsed.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "maybe_millis")]
+    pub at_most: Option<Duration>,
     /// Who asked.
     pub by: String,
     /// Why.
@@ -189,7 +201,7 @@ pub struct Drill {
     pub plan: Option<String>,
     /// Where it stands, or ended.
     pub stage: Stage,
-    /// The switchover there.
+    /// The switchover there, or the failover.
     pub there: Option<TransitionId>,
     /// The switchover back.
     pub back: Option<TransitionId>,
@@ -250,6 +262,9 @@ pub enum DrillChange {
         /// How long the service is to run there.
         #[serde(rename = "dwell_ms", with = "millis")]
         dwell: Duration,
+        /// How long an instance may be cut off, where that is rehearsed.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "maybe_millis")]
+        at_most: Option<Duration>,
         /// The entry of the calendar that it is held for, and when that was due.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occasion: Option<(ScheduleId, Timestamp)>,

@@ -2,7 +2,7 @@
 
 use crate::checks::Checks;
 use crate::ids::{
-    Epoch, Generation, InstanceId, Lsn, NameServerId, Revision, ServiceId, SiteId,
+    DrillId, Epoch, Generation, InstanceId, Lsn, NameServerId, Revision, ServiceId, SiteId,
     SystemIdentifier, Timeline, VoterId,
 };
 use crate::position::Position;
@@ -22,6 +22,9 @@ pub struct Pledge {
     pub sealed: Epoch,
     /// The highest epoch whose primacy it accepted.
     pub granted: Epoch,
+    /// The newest drill for which it cut itself off: never again for that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolated: Option<DrillId>,
 }
 
 /// What a leader said last to an agent, which says it back in its next report: so the leader knows

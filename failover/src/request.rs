@@ -14,7 +14,7 @@ use crate::position::Position;
 use crate::quorum;
 use crate::report::Severity;
 use crate::steady;
-use crate::time::{Moment, Timestamp};
+use crate::time::{Moment, Timestamp, maybe_millis};
 use crate::topology::Topology;
 use crate::view::View;
 use alloc::boxed::Box;
@@ -104,6 +104,9 @@ pub enum Request {
         /// How long the service is to run there.
         #[serde(rename = "dwell_ms", with = "crate::time::millis")]
         dwell: Duration,
+        /// How long the primary may be cut off, where that is rehearsed; `None`: as is usual.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "maybe_millis")]
+        at_most: Option<Duration>,
         /// Also in hours that are protected from drills.
         #[serde(default)]
         despite_hours: bool,
@@ -193,10 +196,10 @@ pub fn rule_on(
         Request::Approve { .. } | Request::Withdraw { .. } => {
             refuse("approval", "nothing is approved or withdrawn without a person")
         }
-        Request::Drill { kind, service, to, dwell, despite_hours, reason } => {
-            let (kind, dwell, despite_hours) = (*kind, *dwell, *despite_hours);
-            let to = to.as_ref();
-            let wanted = Wanted { kind, service, to, dwell, despite_hours, reason };
+        Request::Drill { kind, service, to, dwell, at_most, despite_hours, reason } => {
+            let (kind, dwell, at_most) = (*kind, *dwell, *at_most);
+            let (to, despite_hours) = (to.as_ref(), *despite_hours);
+            let wanted = Wanted { kind, service, to, dwell, at_most, despite_hours, reason };
             drill::begin(cluster, view, &wanted, now)
         }
         Request::AbortDrill { drill, reason } => drill::abort(cluster, *drill, reason),

@@ -65,3 +65,25 @@ pub mod millis {
         u64::deserialize(d).map(Duration::from_millis)
     }
 }
+
+/// The same, where there may be none.
+pub mod maybe_millis {
+    use super::Duration;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes a duration as whole milliseconds, or none.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        duration.map(super::millis).serialize(s)
+    }
+
+    /// Reads whole milliseconds, or none.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(d)?.map(Duration::from_millis))
+    }
+}

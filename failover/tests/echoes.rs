@@ -19,7 +19,7 @@ fn assigned(to: &str, epoch: u64) -> Assignment {
 fn standby(granted: u64, sealed: u64) -> Local {
     let server = Server::Recovery { position: at(9), replayed: at(9).lsn, admits: false };
     Local {
-        pledge: Pledge { granted: Epoch(granted), sealed: Epoch(sealed) },
+        pledge: Pledge { granted: Epoch(granted), sealed: Epoch(sealed), isolated: None },
         configured: Configured { standby: true, ..Configured::default() },
         informed: false,
         ..local(server, granted)

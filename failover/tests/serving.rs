@@ -267,7 +267,10 @@ fn i03_whoever_is_called_primary_holds_a_lease_in_every_state() {
                 assert!(matches!(case.local.server, Server::Writable { admits: true, .. }));
                 assert!(lease::is_valid(&case.local, &known.timing, NOW));
                 assert_eq!(case.local.proven, Some(Epoch(1)));
-                assert_eq!(case.local.pledge, Pledge { granted: Epoch(1), sealed: Epoch(0) });
+                assert_eq!(
+                    case.local.pledge,
+                    Pledge { granted: Epoch(1), sealed: Epoch(0), isolated: None }
+                );
             }
         }
     }

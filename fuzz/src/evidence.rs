@@ -203,7 +203,7 @@ fn report(draw: &mut Draw<'_>, cluster: &Cluster, sequence: u64) -> Report {
         sequence,
         echo: None,
         revision: Revision(draw.near(service.revision.0)),
-        pledge: Pledge { sealed: epoch(draw), granted: epoch(draw) },
+        pledge: Pledge { sealed: epoch(draw), granted: epoch(draw), isolated: None },
         server: server(draw),
         system_identifier: draw.yes().then(|| SystemIdentifier(draw.below(2))),
         sealed_at: draw.yes().then(|| position(draw)),
@@ -292,7 +292,7 @@ fn local(draw: &mut Draw<'_>, epoch: Epoch, generation: Generation, now: Moment)
     Local {
         server: server(draw),
         system_identifier: draw.yes().then(|| SystemIdentifier(draw.below(2))),
-        pledge: Pledge { sealed: near(draw), granted: near(draw) },
+        pledge: Pledge { sealed: near(draw), granted: near(draw), isolated: None },
         configured: Configured {
             standby: draw.yes(),
             upstream: draw.yes().then(|| place::instance(usize::from(draw.byte()))),
@@ -310,5 +310,7 @@ fn local(draw: &mut Draw<'_>, epoch: Epoch, generation: Generation, now: Moment)
         started: ago(draw),
         down_since: ago(draw),
         informed: draw.yes(),
+        assigned: draw.yes().then(|| ago(draw)),
+        isolated: draw.yes().then(|| now.after(Duration::from_millis(draw.below(2)))),
     }
 }

@@ -83,6 +83,7 @@ impl Coverage {
             | Fact::Sealed { .. }
             | Fact::Received { .. }
             | Fact::StartedBroken
+            | Fact::Isolated
             | Fact::Wiped => {}
         }
     }

@@ -15,6 +15,7 @@ mod guard;
 mod hang;
 pub mod harm;
 pub mod interface;
+mod isolate;
 pub mod log;
 mod over;
 pub mod pair;
@@ -219,7 +220,8 @@ impl Host {
     /// Whether everything in it runs, and its disk is as it should be.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        let agent = self.agent.as_ref().is_some_and(|agent| agent.attached);
+        let agent =
+            self.agent.as_ref().is_some_and(|agent| agent.attached && agent.isolated.is_none());
         let paused = self.paused.agent || self.paused.guard || self.paused.postgres;
         self.on && agent && self.guard.is_some() && !paused && !self.full && self.slow == 0
     }
@@ -446,6 +448,7 @@ impl Host {
             Task::See(life) => self.see(turn, life),
             Task::Mark(life) => self.mark(turn, life),
             Task::Measure(life) => self.measure(turn, life),
+            Task::Heal => self.heal(turn),
             Task::Checkpointed(_) => self.look(turn),
         }
     }

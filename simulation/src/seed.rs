@@ -92,6 +92,7 @@ pub fn setting(seed: u64, talkative: bool) -> (&'static str, Preset, world::Opti
         way: if close { (300, 3_000) } else { (500, 15_000) },
         clock_error: if dice.roll(2) == 0 { 0 } else { 40 },
         compact_after: 20 + dice.roll(200),
+        surveyed: false,
     };
     (name, preset, options)
 }

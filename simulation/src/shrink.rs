@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use failover::Request as Asked;
+use failover::drill::Kind;
 use failover::topology::OnLastCopy;
 use scenarios::script::expect::Expect;
 use scenarios::script::place::{OneOrMore, Place, Places, Process, Processes};
@@ -283,6 +284,7 @@ fn asked(request: &Asked) -> Option<Verb> {
         Asked::Resume { .. } => verb::Request::Resume,
         Asked::Forgo { .. } => verb::Request::Forgo,
         Asked::AcceptLoss { .. } => verb::Request::AcceptLoss,
+        Asked::Drill { kind: Kind::Isolate, .. } => verb::Request::Isolate,
         Asked::Apply { .. }
         | Asked::Drill { .. }
         | Asked::AbortDrill { .. }

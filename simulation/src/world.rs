@@ -49,6 +49,8 @@ pub struct Options {
     pub clock_error: u64,
     /// After how many entries a voter takes a snapshot.
     pub compact_after: u64,
+    /// Machines tell what the model has none of as if all of it were good.
+    pub surveyed: bool,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             way: (1_000, 12_000),
             clock_error: 0,
             compact_after: orchestrator::replica::COMPACT_AFTER,
+            surveyed: false,
         }
     }
 }

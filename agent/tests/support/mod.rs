@@ -211,6 +211,7 @@ impl World {
             peers: self.peers.clone(),
             client_access: Vec::new(),
             timing: self.timing.clone(),
+            isolate: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a person may ask of drills.
 
-use super::{DrillChange, Kind, LONGEST_DWELL, Stage, enact, judge};
+use super::{DrillChange, Kind, LONGEST_DWELL, Stage, enact, isolate, judge};
 use crate::cluster::Cluster;
 use crate::decide::{Case, Finding, finding};
 use crate::event::Change;
@@ -23,6 +23,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) service: &'a ServiceId,
     pub(crate) to: Option<&'a InstanceId>,
     pub(crate) dwell: Duration,
+    pub(crate) at_most: Option<Duration>,
     pub(crate) despite_hours: bool,
     pub(crate) reason: &'a str,
 }
@@ -51,8 +52,11 @@ pub(crate) fn begin(cluster: &Cluster, view: &View, wanted: &Wanted<'_>, now: Mo
         Ok(target) => {
             let (kind, service) = (wanted.kind, wanted.service.clone());
             let (dwell, occasion) = (wanted.dwell, None);
+            let usual = (kind == Kind::Isolate).then(|| isolate::usual(case.timing));
+            let at_most = wanted.at_most.or(usual);
             let despite = view.closed.clone().filter(|_| kind.has_impact());
-            let change = DrillChange::Begun { kind, service, target, dwell, occasion, despite };
+            let change =
+                DrillChange::Begun { kind, service, target, dwell, at_most, occasion, despite };
             let drill = enact::next(cluster);
             let change = Box::new(Change::Drill { drill, stage: None, change });
             Ruling::Granted { change, cause: wanted.reason.to_string() }
@@ -67,7 +71,7 @@ fn fits(case: &Case<'_>, wanted: &Wanted<'_>) -> Result<Option<InstanceId>, Vec<
     if !wanted.kind.has_impact() {
         let target = match wanted.kind {
             Kind::Dns if findings.is_empty() => elsewhere(case, wanted.to).map(Some),
-            Kind::Dns | Kind::Readiness | Kind::Switchover => Ok(None),
+            Kind::Dns | Kind::Readiness | Kind::Switchover | Kind::Isolate => Ok(None),
         };
         return if findings.is_empty() { target } else { Err(findings) };
     }
@@ -75,6 +79,7 @@ fn fits(case: &Case<'_>, wanted: &Wanted<'_>) -> Result<Option<InstanceId>, Vec<
         let text = format!("a dwell of more than {} h", LONGEST_DWELL.as_secs() / 3_600);
         findings.push(finding("dwell", Severity::Blocks, None, text));
     }
+    findings.extend(isolate::against(case, wanted));
     findings.extend(steady::bars(case));
     if let Some(hours) = case.view.closed.as_ref().filter(|_| !wanted.despite_hours) {
         let text = format!("{hours}; wait, or say --in-protected-hours");
@@ -120,7 +125,7 @@ pub(crate) fn abort(cluster: &Cluster, id: DrillId, reason: &str) -> Ruling {
     if drill.abort.is_some() {
         return no(format!("drill {id} is given up already; what was moved is being returned"));
     }
-    if drill.stage == Stage::Back && drill.kind == Kind::Switchover {
+    if drill.stage == Stage::Back && drill.kind.has_impact() {
         return no(format!("drill {id} is returning the primary already"));
     }
     let change = Change::Drill { drill: id, stage: None, change: DrillChange::AbortAsked };

@@ -2,7 +2,7 @@
 
 use super::{Abort, Drill, DrillChange, Kind, Outcome, Stage};
 use crate::calendar::{self, Occasion};
-use crate::cluster::{Cluster, StepRecord};
+use crate::cluster::{Cluster, StepRecord, Trigger};
 use crate::event::Event;
 use crate::ids::{DrillId, ServiceId, TransitionId};
 use crate::time::Timestamp;
@@ -37,7 +37,7 @@ pub(crate) fn enact(
             drill.stage = left.next(drill.kind)?;
             match left {
                 Stage::Check => drill.verdicts.clone_from(verdicts),
-                Stage::There if drill.kind == Kind::Switchover => {
+                Stage::There if drill.kind.has_impact() => {
                     drill.until = Some(later(event.stamp.at, drill.dwell));
                     drill.target = went_to;
                 }
@@ -45,6 +45,7 @@ pub(crate) fn enact(
             }
             note(drill, event, left.name());
             point(cluster, id);
+            acknowledge(cluster, id);
             Some(format!("drill {id} ({kind}): {} done", left.name()))
         }
         DrillChange::AbortAsked => {
@@ -81,7 +82,8 @@ fn begin(
     id: DrillId,
     change: &DrillChange,
 ) -> Option<String> {
-    let DrillChange::Begun { kind, service, target, dwell, occasion, despite } = change else {
+    let DrillChange::Begun { kind, service, target, dwell, at_most, occasion, despite } = change
+    else {
         return None;
     };
     let free = cluster.drills.values().next_back().is_none_or(|last| !last.is_open());
@@ -97,6 +99,7 @@ fn begin(
         home,
         target: target.clone(),
         dwell: *dwell,
+        at_most: *at_most,
         by: event.by.clone(),
         reason: event.cause.clone(),
         despite: despite.clone(),
@@ -147,11 +150,12 @@ pub(super) fn next(cluster: &Cluster) -> DrillId {
 pub(crate) fn may_switch(cluster: &Cluster, service: &ServiceId, id: DrillId) -> bool {
     cluster.drills.get(&id).is_some_and(|drill| {
         let due = match drill.stage {
-            Stage::There => drill.there.is_none(),
-            Stage::Back => drill.back.is_none(),
+            // Nobody switches a primary away that is to be lost.
+            Stage::There => drill.kind == Kind::Switchover && drill.there.is_none(),
+            Stage::Back => drill.kind.has_impact() && drill.back.is_none(),
             Stage::Check | Stage::Dwell => false,
         };
-        drill.is_open() && drill.kind == Kind::Switchover && drill.service == *service && due
+        drill.is_open() && drill.service == *service && due
     })
 }
 
@@ -163,6 +167,41 @@ pub(crate) fn switched(cluster: &mut Cluster, id: DrillId, transition: Transitio
         Stage::Back => drill.back = Some(transition),
         Stage::Check | Stage::Dwell => {}
     }
+}
+
+/// A primary is failed over that a drill may have cut off: so far that is the drill's. It has no
+/// say in the failover, and is told of it here only.
+pub(crate) fn cut_off(cluster: &mut Cluster, service: &ServiceId, id: TransitionId) {
+    let Some(record) = cluster.transitions.get(&id) else { return };
+    let lost = record.trigger == Trigger::PrimaryLost;
+    let from = record.from.clone();
+    let Some(mut last) = cluster.drills.last_entry() else { return };
+    let drill = last.get_mut();
+    let waits = drill.is_open() && drill.kind == Kind::Isolate && drill.stage == Stage::There;
+    let own = drill.there.is_none() && drill.service == *service && drill.home == from;
+    if lost && waits && own {
+        drill.there = Some(id);
+    }
+}
+
+/// Whoever asked for the loss of a primary has acknowledged the failover that it leads to: it is
+/// not to stand in the way of the next, which nobody asked for (I-25).
+fn acknowledge(cluster: &mut Cluster, id: DrillId) {
+    let Some(drill) = cluster.drills.get(&id).filter(|drill| drill.kind == Kind::Isolate) else {
+        return;
+    };
+    let there = drill.there;
+    if let Some(service) = cluster.services.get_mut(&drill.service)
+        && service.unacknowledged == there
+    {
+        service.unacknowledged = None;
+    }
+}
+
+/// Whose assignments a change of a drill may change.
+pub(crate) fn concerns(cluster: &Cluster, id: DrillId) -> Option<ServiceId> {
+    let drill = cluster.drills.get(&id)?;
+    (drill.kind == Kind::Isolate).then(|| drill.service.clone())
 }
 
 fn later(at: Timestamp, dwell: Duration) -> Timestamp {

@@ -2,7 +2,7 @@
 
 use super::{
     Drill, DrillChange, KNOW_WITHIN, Kind, Outcome, Preconditions, RETURN_WITHIN, Stage, dns,
-    preconditions,
+    isolate, preconditions,
 };
 use crate::cluster::{Cluster, Outcome as Ended, Record, Step, Trigger};
 use crate::decide::{Case, Finding, finding, stamped};
@@ -49,6 +49,7 @@ pub fn decide(
         Some(case) => match (drill.kind, drill.stage) {
             (_, Stage::Check) => check(&case, drill, voters),
             (Kind::Dns, _) => dns::moved(&case, drill),
+            (Kind::Isolate, Stage::There) => isolate::lost(&case, drill),
             (_, Stage::There) => there(&case, drill),
             (_, Stage::Dwell) => dwell(&case, drill, wall),
             (_, Stage::Back) => back(&case, drill),
@@ -74,7 +75,7 @@ pub(super) enum Opinion {
     Service(ServiceChange, String),
 }
 
-fn wait(check: &str, instance: Option<&InstanceId>, text: impl Into<String>) -> Opinion {
+pub(super) fn wait(check: &str, instance: Option<&InstanceId>, text: impl Into<String>) -> Opinion {
     Opinion::Wait(vec![finding(check, Severity::Info, instance, text)])
 }
 
@@ -97,7 +98,7 @@ pub(super) fn done(cause: impl Into<String>) -> Opinion {
 
 /// What a person has done about the service since the drill began stops it; what happened to it
 /// ends it.
-fn held(case: &Case<'_>) -> Option<Finding> {
+pub(super) fn held(case: &Case<'_>) -> Option<Finding> {
     let hold = case.service.hold.as_ref()?;
     let text = format!(
         "automation is on hold by {}: {}; the drill stays where it is until `baton resume {}`",
@@ -107,7 +108,7 @@ fn held(case: &Case<'_>) -> Option<Finding> {
 }
 
 /// Whether the primary is not whom the drill left there, or is about to be another.
-fn overtaken(case: &Case<'_>, expected: Option<&InstanceId>) -> Option<Opinion> {
+pub(super) fn overtaken(case: &Case<'_>, expected: Option<&InstanceId>) -> Option<Opinion> {
     let service = case.service;
     let by = |id: TransitionId, record: Option<&Record>| {
         let cause = record.map_or("", |record| record.cause.as_str());
@@ -157,18 +158,18 @@ fn check(case: &Case<'_>, drill: &Drill, voters: &Voters) -> Opinion {
             let site = bad.map_or(String::new(), |verdict| format!("{}: ", verdict.site));
             ended(Outcome::Failed(format!("{site}{why}")), verdicts, findings)
         }
-        (Kind::Dns | Kind::Switchover, None) => {
+        (Kind::Dns | Kind::Switchover | Kind::Isolate, None) => {
             let cause = String::from("everything is as it must be");
             Opinion::Drill(DrillChange::StageDone { verdicts }, cause)
         }
-        (Kind::Dns | Kind::Switchover, Some(why)) => {
+        (Kind::Dns | Kind::Switchover | Kind::Isolate, Some(why)) => {
             ended(Outcome::Aborted(format!("not ready: {why}")), verdicts, findings)
         }
     }
 }
 
 /// How the switchover that a drill began stands.
-fn moved<'a>(case: &'a Case<'_>, id: TransitionId) -> Option<&'a Record> {
+pub(super) fn moved<'a>(case: &'a Case<'_>, id: TransitionId) -> Option<&'a Record> {
     case.cluster.transitions.get(&id)
 }
 
@@ -232,7 +233,7 @@ fn there(case: &Case<'_>, drill: &Drill) -> Opinion {
     }
 }
 
-fn superseded(case: &Case<'_>, id: TransitionId, by: TransitionId) -> Outcome {
+pub(super) fn superseded(case: &Case<'_>, id: TransitionId, by: TransitionId) -> Outcome {
     let why = case.cluster.transitions.get(&by).map_or("", |record| record.cause.as_str());
     Outcome::Overtaken(format!("transition {by} took over from transition {id}: {why}"))
 }
@@ -247,7 +248,7 @@ fn dwell(case: &Case<'_>, drill: &Drill, wall: Timestamp) -> Opinion {
     if let Some(abort) = &drill.abort {
         return done(format!("it is given up: {}", abort.reason));
     }
-    if let Some(trouble) = case.view.drill_trouble(case.now) {
+    if let Some(trouble) = case.view.drill_trouble(drill, case.now) {
         return Opinion::Drill(DrillChange::AbortAsked, format!("not as it must be: {trouble}"));
     }
     // By the wall clock, which outlives a leader; by this leader's own, should that be wrong.
@@ -264,6 +265,9 @@ fn back(case: &Case<'_>, drill: &Drill) -> Opinion {
     let Some(id) = drill.back else {
         if let Some(over) = overtaken(case, drill.target.as_ref()) {
             return over;
+        }
+        if let Some(other) = isolate::lost_otherwise(case, drill) {
+            return other;
         }
         let patient = case.view.drilled(drill, case.now) < RETURN_WITHIN;
         return match switch(case, drill, drill.home.as_ref()) {

@@ -44,7 +44,7 @@ pub fn preconditions(
     let (against, unknown) = match kind {
         Kind::Readiness => of_every_site(&known),
         Kind::Dns => of_name_servers(&known),
-        Kind::Switchover => of_one_move(cluster, &known, target),
+        Kind::Switchover | Kind::Isolate => of_one_move(cluster, &known, target),
     };
     let mut verdicts = known.sites;
     for verdict in &mut verdicts {
@@ -167,8 +167,10 @@ impl View {
     }
 
     /// What has not been as it must be for long while a service dwells elsewhere.
-    pub(super) fn drill_trouble(&self, now: Moment) -> Option<&str> {
+    pub(super) fn drill_trouble(&self, drill: &Drill, now: Moment) -> Option<&str> {
         let (since, text) = self.drill.as_ref()?.unready.as_ref()?;
-        (now.since(*since) >= SETTLES_IN).then_some(text.as_str())
+        // One that was cut off settles when that is over.
+        let settles = drill.at_most.unwrap_or_default() + SETTLES_IN;
+        (now.since(*since) >= settles).then_some(text.as_str())
     }
 }

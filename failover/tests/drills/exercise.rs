@@ -26,8 +26,9 @@ pub(crate) const DWELL: Duration = Duration::from_mins(5);
 
 pub(crate) fn asks(kind: Kind) -> Request {
     let (service, reason) = (clinic(), "quarterly".into());
-    let to = (kind != Kind::Readiness).then(|| id("b"));
-    Request::Drill { kind, service, to, dwell: DWELL, despite_hours: false, reason }
+    let to = matches!(kind, Kind::Dns | Kind::Switchover).then(|| id("b"));
+    let (dwell, at_most) = (DWELL, None);
+    Request::Drill { kind, service, to, dwell, at_most, despite_hours: false, reason }
 }
 
 impl Exercise {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be made fails the test")]
 
 mod exercise;
+mod isolated;
 #[path = "../support/mod.rs"]
 mod support;
 mod undone;

@@ -87,7 +87,7 @@ pub fn report(name: &str, sequence: u64) -> Report {
         sequence,
         echo: None,
         revision: failover::Revision(1),
-        pledge: Pledge { sealed: Epoch(0), granted: Epoch(u64::from(primary)) },
+        pledge: Pledge { sealed: Epoch(0), granted: Epoch(u64::from(primary)), isolated: None },
         server: if primary {
             Server::Writable { position: at(100), admits: true, checkpoint: Timeline(1) }
         } else {
@@ -221,7 +221,7 @@ pub fn local(server: Server, granted: u64) -> Local {
     Local {
         server,
         system_identifier: Some(SystemIdentifier(7)),
-        pledge: Pledge { granted: Epoch(granted), sealed: Epoch(0) },
+        pledge: Pledge { granted: Epoch(granted), sealed: Epoch(0), isolated: None },
         configured: Configured::default(),
         sealed: false,
         serves: false,
@@ -234,5 +234,7 @@ pub fn local(server: Server, granted: u64) -> Local {
         started: Moment(0),
         down_since: Moment(0),
         informed: true,
+        assigned: None,
+        isolated: None,
     }
 }

@@ -29,12 +29,14 @@ Examples:
   baton drill schedule
   baton drill run readiness clinic --reason \"monthly\"
   baton drill run switchover clinic --to roubaix-1 --dwell 10m --reason \"quarterly\"
+  baton drill run isolate clinic --at-most 30s --reason \"before the audit\"
   baton drill abort 3 --reason \"a storm is coming\"
   baton drill report
   baton drill report 3 --format html --out drill-3.html
 
 A drill looks at everything that readiness looks at and does nothing unless all of it is good. There
-is one at a time. Whatever it moves it moves by an ordinary switchover, and it moves it back.
+is one at a time. Whatever it moves it moves by an ordinary switchover, and it moves it back; what
+`isolate` cuts off is lost by the ordinary failover, and heals by itself, with nobody to tell it.
 What is held by itself, protected hours and blackouts are declared in the topology file, `[drills]`.
 
 Exit statuses of `run`: 0 passed, 1 failed, given up or overtaken, 4 refused, 5 still open.")]
@@ -70,6 +72,9 @@ pub enum KindName {
     Dns,
     /// The primary goes to another site and, after a dwell, back
     Switchover,
+    /// The primary's agent cuts it off, and heals it by itself; whoever takes over does so as in a
+    /// disaster. After the dwell the primary goes back
+    Isolate,
 }
 
 impl KindName {
@@ -78,6 +83,7 @@ impl KindName {
             Self::Readiness => Kind::Readiness,
             Self::Dns => Kind::Dns,
             Self::Switchover => Kind::Switchover,
+            Self::Isolate => Kind::Isolate,
         }
     }
 }
@@ -96,6 +102,10 @@ pub struct Wanted {
     /// How long the service is to run there, 24 hours at the most
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = length)]
     pub dwell: Duration,
+    /// `isolate` only: how long the primary is cut off, 2 minutes at the most [default: 4 times
+    /// `suspect_after` and 10 s]
+    #[arg(long, value_name = "DURATION", value_parser = length)]
+    pub at_most: Option<Duration>,
     /// Also in hours that are protected from drills
     #[arg(long)]
     pub in_protected_hours: bool,
@@ -150,8 +160,9 @@ fn length(text: &str) -> Result<Duration, String> {
 
 impl Wanted {
     fn request(self, reason: String) -> Request {
-        let Self { kind, service, to, dwell, in_protected_hours: despite_hours } = self;
-        Request::Drill { kind: kind.kind(), service, to, dwell, despite_hours, reason }
+        let Self { kind, service, to, dwell, at_most, in_protected_hours: despite_hours } = self;
+        let kind = kind.kind();
+        Request::Drill { kind, service, to, dwell, at_most, despite_hours, reason }
     }
 }
 

@@ -174,8 +174,9 @@ fn agrees(record: &Record, event: &Event) -> bool {
 fn drill_agrees(drill: &Drill, event: &Event) -> bool {
     let Change::Drill { change, stage, .. } = &event.change else { return false };
     match change {
-        DrillChange::Begun { kind, service, dwell, despite, target: _, occasion: _ } => {
+        DrillChange::Begun { kind, service, dwell, at_most, despite, target: _, occasion: _ } => {
             (*kind, service, *dwell) == (drill.kind, &drill.service, drill.dwell)
+                && *at_most == drill.at_most
                 && *despite == drill.despite
                 && (&event.by, &event.cause) == (&drill.by, &drill.reason)
                 && event.plan == drill.plan

@@ -44,9 +44,9 @@ impl Replica {
             Query::History { service, limit } => {
                 Reply::found(&self.history(service.as_ref(), *limit))
             }
-            Query::Transitions => Reply::found(&Transitions {
-                transitions: self.cluster.transitions.values().cloned().collect(),
-            }),
+            Query::Transitions => {
+                Reply::found(&Transitions { transitions: self.transitions_told() })
+            }
             Query::Transition(id) => match self.cluster.transitions.get(id) {
                 Some(record) => Reply::found(record),
                 None => Reply::Unknown(format!("there is no transition {id}")),

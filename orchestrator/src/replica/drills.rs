@@ -2,9 +2,11 @@
 
 mod calendar;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use failover::drill::{self, Drill, DrillVerdict, Kind, Stage, preconditions};
+use failover::cluster::Record;
+use failover::drill::{self, Drill, DrillVerdict, Kind, Outcome, Stage, preconditions};
 use failover::event::Change;
 use failover::ids::{DrillId, ServiceId};
 use failover::rehearse::{Hypothesis, Rehearsal};
@@ -89,6 +91,19 @@ impl Replica {
         Drills { drills: self.cluster.drills.values().cloned().collect() }
     }
 
+    /// Every change of primary. The failover of a primary that a drill cut off says which: its
+    /// entry could not, for whoever decided it knows of no drill.
+    pub(super) fn transitions_told(&self) -> Vec<Record> {
+        let caused = |drill: &&Drill| !matches!(drill.outcome, Outcome::Overtaken(_));
+        let drills = self.cluster.drills.values().filter(caused);
+        let of: BTreeMap<_, _> = drills.filter_map(|it| Some((it.there?, it.id))).collect();
+        let named = |record: &Record| {
+            let drill = record.drill.or_else(|| of.get(&record.id).copied());
+            Record { drill, ..record.clone() }
+        };
+        self.cluster.transitions.values().map(named).collect()
+    }
+
     pub(super) fn drill_told(&self, id: DrillId) -> Reply {
         let Some(drill) = self.cluster.drills.get(&id) else {
             return Reply::Unknown(format!("there is no drill {id}; see `baton drill list`"));
@@ -133,12 +148,18 @@ impl Replica {
 
     /// The change of primary that a drill would begin with, on a copy.
     fn rehearse_drill(&self, request: &Request) -> Option<Rehearsal> {
-        let Request::Drill { kind: Kind::Switchover, service, to, reason, .. } = request else {
-            return None;
+        let Request::Drill { kind, service, to, reason, .. } = request else { return None };
+        let hypothesis = match kind {
+            Kind::Readiness | Kind::Dns => return None,
+            Kind::Switchover => {
+                let (service, to, reason) = (service.clone(), to.clone(), reason.clone());
+                Hypothesis::Ask(Request::Switchover { service, to, reason })
+            }
+            Kind::Isolate => {
+                Hypothesis::Freeze(self.cluster.services.get(service)?.primary.clone()?)
+            }
         };
-        let (service, to, reason) = (service.clone(), to.clone(), reason.clone());
-        let switchover = Request::Switchover { service, to, reason };
-        self.rehearse(&self.cluster, &Hypothesis::Ask(switchover))
+        self.rehearse(&self.cluster, &hypothesis)
     }
 
     /// The hash of what a drill would do, as `baton drill plan` shows it.

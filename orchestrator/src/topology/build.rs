@@ -181,6 +181,7 @@ impl Build {
                 service: entry.service.clone(),
                 to: entry.to.clone(),
                 dwell: entry.dwell.map_or(DWELL, |length| length.0),
+                at_most: entry.at_most.map(|length| length.0),
                 when: entry.when,
                 within: entry.within.map_or(WITHIN, |length| length.0),
             };

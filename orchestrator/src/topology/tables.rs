@@ -64,6 +64,7 @@ pub(super) struct ScheduleTable {
     pub(super) service: ServiceId,
     pub(super) to: Option<InstanceId>,
     pub(super) dwell: Option<Length>,
+    pub(super) at_most: Option<Length>,
     pub(super) when: When,
     pub(super) within: Option<Length>,
 }

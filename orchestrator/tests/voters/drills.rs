@@ -137,7 +137,7 @@ fn apply(world: &mut World, expected: u64, topology: Topology) {
 
 fn asks(kind: Kind) -> Request {
     let (service, reason, dwell) = (service(), "quarterly".into(), Duration::from_secs(5));
-    Request::Drill { kind, service, to: None, dwell, despite_hours: true, reason }
+    Request::Drill { kind, service, to: None, dwell, at_most: None, despite_hours: true, reason }
 }
 
 /// I-36: the one that leads when it is time ends it; whoever led when it began may be gone.
@@ -188,6 +188,7 @@ fn scheduled(world: &mut World, expected: u64) {
         service: service(),
         to: None,
         dwell: Duration::from_mins(5),
+        at_most: None,
         when: "daily 23:20".parse().expect("a time"),
         within: Duration::from_mins(2),
     };

@@ -29,7 +29,7 @@ fn with_primary(seed: u64) -> (World, VoterId) {
 
 /// The primary's report once it has accepted its epoch.
 fn accepted(sequence: u64) -> Report {
-    let pledge = Pledge { sealed: Epoch(0), granted: Epoch(1) };
+    let pledge = Pledge { sealed: Epoch(0), granted: Epoch(1), isolated: None };
     Report { pledge, ..absent(1, sequence) }
 }
 

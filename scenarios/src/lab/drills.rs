@@ -57,7 +57,7 @@ struct Told {
 }
 
 /// Everything that exists.
-const KINDS: [Kind; 3] = [Kind::Readiness, Kind::Dns, Kind::Switchover];
+const KINDS: [Kind; 4] = [Kind::Readiness, Kind::Dns, Kind::Switchover, Kind::Isolate];
 /// How long a drill may take before the demonstration gives up on it.
 const DRILL: Duration = Duration::from_mins(5);
 /// How long one answer may take.

@@ -80,6 +80,11 @@ fn words(stage: &Stage<'_>, ask: &Ask) -> Result<Vec<String>> {
         Request::Resume => vec!["resume".into(), SERVICE.into()],
         Request::Forgo => vec!["forgo".into(), SERVICE.into(), "--range".into(), range(stage)?],
         Request::AcceptLoss => anyhow::bail!("a loss is accepted in the simulated world only"),
+        Request::Isolate => {
+            let words = ["drill", "run", "isolate", SERVICE, "--dwell", "20s", "--no-wait"];
+            let words = words.into_iter().chain(["--in-protected-hours"]);
+            words.map(ToOwned::to_owned).collect()
+        }
         Request::AddVoter | Request::RemoveVoter => {
             let site = site(stage)?.context("which voter?")?;
             voter(stage, ask.request, &site)?

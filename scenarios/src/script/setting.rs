@@ -31,6 +31,9 @@ pub struct Setting {
     /// Foreign name servers that transfer the zone (real processes only).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secondaries: Vec<Secondary>,
+    /// Machines tell what the simulated world has none of (certificates, logins, extensions) as if
+    /// all of it were good, so that a drill may begin.
+    pub surveyed: bool,
     /// The seed of the simulated run.
     pub seed: u64,
     /// The load.
@@ -48,6 +51,7 @@ impl Default for Setting {
             switchover_deadline: None,
             services: 1,
             secondaries: Vec::new(),
+            surveyed: false,
             seed: 1,
             workload: Workload::default(),
         }

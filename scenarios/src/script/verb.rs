@@ -306,6 +306,8 @@ pub enum Request {
     Forgo,
     /// Fail over and give up what only lost instances hold, as much as is told when it is asked.
     AcceptLoss,
+    /// The drill in which the primary is cut off by its own agent.
+    Isolate,
 }
 
 /// What an operator is answered.

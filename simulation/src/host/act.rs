@@ -111,6 +111,7 @@ impl Host {
             Action::Prepare { epoch } => self.prepare(turn, running.step, epoch),
             Action::Follow { upstream } => self.follow(turn, running, &upstream),
             Action::Admit => self.admit(turn, running),
+            Action::Isolate { drill, at_most } => self.isolate(turn, drill, at_most),
         }
     }
 

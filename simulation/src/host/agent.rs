@@ -7,7 +7,7 @@ use super::setting::Setting;
 use super::turn::{Gist, Turn, micros};
 use super::{beat::Beat, enforce::Establishing, voters::Voters, waits::Seeing};
 use failover::checks::Checks;
-use failover::comply::{Configured, Divergence, Local};
+use failover::comply::{Configured, Local};
 use failover::hang::Hang;
 use failover::position::Position;
 use failover::report::{Down, Knock, Note, Proof, Receiver, Report, Server, Severity, Stream};
@@ -42,6 +42,9 @@ pub struct Agent {
     pub committed: Option<Moment>,
     pub started: Moment,
     pub informed: bool,
+    pub assigned: Option<Moment>,
+    /// Until when it has cut itself off.
+    pub isolated: Option<Moment>,
     pub assignment: Option<Arc<Assignment>>,
     pub proving: Option<(u64, Epoch)>,
     pub enforcing: Option<Establishing>,
@@ -138,6 +141,8 @@ impl Agent {
             committed: None,
             started: now,
             informed: false,
+            assigned: None,
+            isolated: None,
             assignment,
             proving: None,
             enforcing: None,
@@ -338,17 +343,6 @@ impl Host {
         }
     }
 
-    fn divergence(&self, agent: &Agent) -> Divergence {
-        let memory = &self.disk.memory;
-        if memory.beyond && !agent.rewinding {
-            Divergence::Beyond
-        } else if memory.led.is_some() || memory.refused {
-            Divergence::Suspected
-        } else {
-            Divergence::None
-        }
-    }
-
     /// The account to the law.
     pub(super) fn local(&self, agent: &Agent) -> Local {
         Local {
@@ -367,6 +361,8 @@ impl Host {
             started: agent.started,
             down_since: agent.down_since,
             informed: agent.informed,
+            assigned: agent.assigned,
+            isolated: agent.isolated,
         }
     }
 

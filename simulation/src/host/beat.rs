@@ -226,6 +226,7 @@ pub fn name(action: &Action) -> &'static str {
         Action::Prepare { .. } => "prepare",
         Action::Follow { .. } => "follow",
         Action::Admit => "admit",
+        Action::Isolate { .. } => "isolate",
     }
 }
 
@@ -263,4 +264,5 @@ pub const STEPS: &[&[&str]] = &[
     &["prepare-0", "prepare-1"],
     &["follow-0", "follow-1", "follow-2", "follow-3", "follow-4"],
     &["admit-0", "admit-1", "admit-2"],
+    &["isolate-0"],
 ];

@@ -2,11 +2,13 @@
 
 use super::Host;
 use super::act::{Found, Next, Running, Tool};
+use super::agent::Agent;
 use super::disk::Data;
 use super::interface::{Fact, Output, Peer, Purpose, Wal};
 use super::log::Log;
 use super::queue::Task;
 use super::turn::Turn;
+use failover::comply::Divergence;
 use failover::report::Severity;
 use failover::{InstanceId, Lsn, SystemIdentifier};
 
@@ -298,5 +300,19 @@ impl Host {
             agent.overruled = false;
         }
         self.examine();
+    }
+}
+
+impl Host {
+    /// How the data directory stands to the upstream's history.
+    pub(super) fn divergence(&self, agent: &Agent) -> Divergence {
+        let memory = &self.disk.memory;
+        if memory.beyond && !agent.rewinding {
+            Divergence::Beyond
+        } else if memory.led.is_some() || memory.refused {
+            Divergence::Suspected
+        } else {
+            Divergence::None
+        }
     }
 }

@@ -22,6 +22,7 @@ pub struct Memory {
     pub doubt: Option<(Epoch, Position)>,
     pub doubt_pending: bool,
     pub stopped: bool,
+    pub cut_off: bool,
 }
 
 /// A file that nobody flushes: after a power cut it may be the one before.

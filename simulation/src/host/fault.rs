@@ -185,7 +185,7 @@ impl Host {
         None
     }
 
-    fn pause(&mut self, part: Part, stopped: bool) {
+    pub(super) fn pause(&mut self, part: Part, stopped: bool) {
         match part {
             Part::Agent => self.paused.agent = stopped && self.agent.is_some(),
             Part::Guard => self.paused.guard = stopped && self.guard.is_some(),
@@ -199,7 +199,7 @@ impl Host {
     }
 
     /// Timers that rang meanwhile ring now; what lies in the sockets is read.
-    fn resume(&mut self, turn: &mut Turn, part: Part) {
+    pub(super) fn resume(&mut self, turn: &mut Turn, part: Part) {
         if part == Part::All {
             // Which of them the kernel runs first is chance.
             let mut parts = [Part::Agent, Part::Guard, Part::Postgres];

@@ -41,6 +41,8 @@ pub struct Setup {
     pub timing: Timing,
     /// Whether what happens is to be put into words ([`Output::Say`]).
     pub talkative: bool,
+    /// It tells what the model has none of as if all of it were good.
+    pub surveyed: bool,
 }
 
 /// What happens to a machine.
@@ -407,6 +409,8 @@ pub enum Fact {
         /// To what.
         setting: Arc<Setting>,
     },
+    /// It cut itself off.
+    Isolated,
     /// A promise is on disk.
     Pledged {
         /// The newest epoch sealed.

@@ -53,6 +53,7 @@ impl Agent {
             | Task::Exited(..)
             | Task::GuardLost
             | Task::Read
+            | Task::Heal
             | Task::Checkpointed(_) => true,
         }
     }

@@ -51,6 +51,7 @@ impl Pair {
             // `wal_sender_timeout` is twice this.
             timing: Timing { suspect_after: Duration::from_secs(5), ..Timing::default() },
             talkative: false,
+            surveyed: false,
         };
         let mut hosts = [Host::new(setup(0)), Host::new(setup(1))];
         let mut log = Log::default();

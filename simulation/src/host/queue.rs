@@ -61,6 +61,8 @@ pub enum Task {
     GuardLost,
     /// There is something to read in PostgreSQL's log.
     Read,
+    /// It is not cut off any more.
+    Heal,
     /// The checkpoint asked for is written.
     Checkpointed(u64),
 }

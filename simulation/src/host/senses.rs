@@ -371,6 +371,7 @@ impl Host {
             self.held.retain(|event| *event != super::Event::Guard);
             return self.attach(turn);
         }
+        self.thaw(turn);
         let Some(guard) = &mut self.guard else { return };
         guard.agent = Some(run);
         let (child, deadline, last) = (guard.child, guard.deadline, guard.last);

@@ -125,6 +125,9 @@ impl Host {
     /// Reports when it is due, or there is news.
     pub(super) fn speaks(&mut self, turn: &mut Turn) {
         let heartbeat = self.heartbeat();
+        if self.waits_for_heal(turn, Task::Speak) {
+            return;
+        }
         let Some(mut agent) = self.agent.take() else { return };
         if agent.speak_at.is_some_and(|at| at <= turn.now) {
             agent.speak_at = None;
@@ -135,6 +138,7 @@ impl Host {
                 agent.voters.said = Some(gist);
                 agent.voters.due = Moment(turn.now.0 + heartbeat);
                 let survey = agent.voters.survey(agent.life, turn);
+                let survey = survey.map(|survey| self.well_surveyed(&agent, survey));
                 let report = Report { survey, ..self.report(&agent, turn.now) };
                 self.agent = Some(agent);
                 self.send_first(turn, report);
@@ -166,6 +170,9 @@ impl Host {
     }
 
     fn send(&mut self, turn: &mut Turn, mut flight: Flight) {
+        if self.isolated(turn) {
+            return;
+        }
         let token = self.number();
         let timeout = self.heartbeat().max(200_000);
         let Some(agent) = &mut self.agent else { return };
@@ -191,6 +198,11 @@ impl Host {
         if let Some(failed) = agent.voters.failed.get_mut(index) {
             *failed = answer.is_none().then_some(turn.now);
         }
+        // What was under way when it cut itself off is not heard.
+        if self.isolated(turn) {
+            return;
+        }
+        let Some(agent) = &mut self.agent else { return };
         if let Some(answer) = answer {
             let leader = answer
                 .leader
@@ -238,6 +250,7 @@ impl Host {
         if news {
             let assignment = Arc::new(assignment);
             agent.assignment = Some(Arc::clone(&assignment));
+            agent.assigned = Some(turn.now);
             if !self.full {
                 self.disk.assignment.set(Some(assignment));
             }
@@ -264,6 +277,9 @@ impl Host {
 
     /// Waits at a voter for the next assignment.
     pub(super) fn poll(&mut self, turn: &mut Turn, place: u8) {
+        if self.waits_for_heal(turn, Task::Poll(place)) {
+            return;
+        }
         let token = self.number();
         let several = self.setup.voters.len().min(2);
         let Some(agent) = &mut self.agent else { return };
@@ -299,7 +315,7 @@ impl Host {
             return;
         };
         poll.skip = 0;
-        let news = self.hear(turn, assignment);
+        let news = !self.isolated(turn) && self.hear(turn, assignment);
         let takes = if !news && quick { heartbeat } else { 10 };
         self.agent_task(turn, takes, Task::Poll(place));
     }

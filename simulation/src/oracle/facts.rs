@@ -114,6 +114,7 @@ impl Oracle {
                 self.violate(&text);
                 None
             }
+            Fact::Isolated => Some(self.isolated(host, now)),
             Fact::Posed { stream } => Some(self.posed(host, *stream, now)),
             Fact::Cloned => Some("copied anew".into()),
             Fact::Quarantined => Some("a failed rewind is put aside".into()),
@@ -408,6 +409,13 @@ impl Oracle {
             let text = format!("I-18: the last copy of commit {number} was at {}", self.name(host));
             self.violate(&text);
         }
+    }
+
+    /// It cut itself off, for a drill: what follows is not calm.
+    fn isolated(&mut self, host: usize, now: At) -> String {
+        self.hosts[host].disturbed = Some(now);
+        self.disturbed(true, false, now);
+        "cut itself off".into()
     }
 
     /// I-24: the primary was ended by its own agent or guard, and nothing had happened.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use failover::cluster::Cluster;
+use failover::drill::Kind;
 use failover::ids::{ServiceId, VoterId};
 use failover::topology::ServiceSpec;
 use failover::{Lsn, Request};
@@ -15,6 +16,8 @@ use crate::host::{HostFault, Peer};
 use crate::network::Link;
 use crate::world::{Deed, World};
 
+/// How long a service runs elsewhere in a drill.
+const DWELL: Duration = Duration::from_secs(20);
 /// A local session commits this often.
 const SESSION: Duration = Duration::from_millis(500);
 /// A copy that is called stale lacks so many records that were reported as flushed.
@@ -348,6 +351,15 @@ pub(crate) fn request(
             let (kept, bytes) = (loss.kept, loss.bytes);
             Request::AcceptLoss { service, kept, bytes, reason }
         }
+        Wish::Isolate => Request::Drill {
+            kind: Kind::Isolate,
+            service,
+            to: None,
+            dwell: DWELL,
+            at_most: None,
+            despite_hours: true,
+            reason,
+        },
         Wish::Apply => {
             // Whoever leads knows of none yet.
             let none = cluster.topology_version == 0;

@@ -61,6 +61,7 @@ pub fn options(setting: &Setting) -> Options {
             readers: load.readers,
             stubborn: load.stubborn,
         },
+        surveyed: setting.surveyed,
         ..Options::default()
     }
 }

@@ -15,6 +15,8 @@ use super::{Deed, Event, World};
 use crate::network::Plane;
 use crate::voter::Look;
 
+/// Nothing expires while a world lasts.
+const YEAR: i64 = 365 * 86_400;
 /// How long a port may take to answer.
 const KNOCK: u64 = 500_000;
 /// How soon an instance whose agent is gone and whose PostgreSQL is not is looked at again.
@@ -196,7 +198,23 @@ impl World {
         }
     }
 
+    /// Voters tell of themselves, where certificates are told at all.
+    fn tell_of_voters(&mut self) {
+        for index in 0..u8::try_from(self.voters.len()).unwrap_or(0) {
+            let machine = &self.voters[usize::from(index)];
+            if machine.powered && !machine.paused && machine.process.is_some() {
+                let wall = machine.clocks(self.now).wall;
+                let voter = machine.id;
+                let observation = Observation::Voter { voter, wall, certificate_seconds: YEAR };
+                self.route(index, None, Question::Observed(observation));
+            }
+        }
+    }
+
     fn ask_each(&mut self, voter: u8) {
+        if self.options.surveyed {
+            self.tell_of_voters();
+        }
         let from = self.voters[usize::from(voter)].place;
         let run = self.voters[usize::from(voter)].run;
         for server in 0..u8::try_from(self.servers.len()).unwrap_or(0) {
@@ -241,7 +259,12 @@ impl World {
         let Some((id, _)) = self.topology.dns.servers.iter().nth(usize::from(server)) else {
             return;
         };
-        let observation = Observation::Asked { server: id.clone(), answer };
+        let server = id.clone();
+        if self.options.surveyed && answer != NameServerAnswer::Silent {
+            let seen = Observation::Presented { server: server.clone(), certificate_seconds: YEAR };
+            self.route(voter, None, Question::Observed(seen));
+        }
+        let observation = Observation::Asked { server, answer };
         self.route(voter, None, Question::Observed(observation));
     }
 

@@ -59,6 +59,7 @@ impl World {
                     voters: voters.clone(),
                     timing: topology.timing.clone(),
                     talkative: self.options.talkative,
+                    surveyed: self.options.surveyed,
                 };
                 self.addresses.insert(declared.client_address(), own);
                 self.machines.push(Machine {

@@ -189,6 +189,14 @@ impl World {
         self.services.get(index).cloned()
     }
 
+    /// Whether an instance stands at a place.
+    #[must_use]
+    pub fn holds(&self, place: u8, instance: &InstanceId) -> bool {
+        let mut services = self.topology.services.values();
+        let declared = services.find_map(|spec| spec.instances.get(instance));
+        declared.is_some_and(|declared| self.place_of(&declared.site) == Some(place))
+    }
+
     /// One of a service's instances.
     #[must_use]
     pub fn instance_of(&self, service: usize, any: u64) -> Option<InstanceId> {

@@ -46,7 +46,7 @@ pub fn listed(drills: &[Drill]) -> String {
         id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)
     };
     for drill in drills {
-        let moves = drill.kind == Kind::Switchover;
+        let moves = drill.kind.has_impact();
         rows.add_row([
             cell(drill.id, Mood::Plain),
             cell(began(drill), Mood::Plain),
@@ -154,6 +154,14 @@ pub fn report(told: &DrillTold) -> String {
             Kind::Switchover => {
                 let dwell = span(drill.dwell);
                 writeln!(text, "  moves    {home} -> {target}, for {dwell}, and back")
+            }
+            Kind::Isolate => {
+                let cut = span(drill.at_most.unwrap_or_default());
+                let dwell = span(drill.dwell);
+                writeln!(
+                    text,
+                    "  loses    {home} to {target}, cut off for at most {cut}; back after {dwell}"
+                )
             }
             Kind::Dns | Kind::Readiness => {
                 writeln!(text, "  canary   from {home} to {target}, and back")

@@ -39,6 +39,7 @@ fn drill_of(begun: &Event) -> Drill {
         home: None,
         target: None,
         dwell: std::time::Duration::from_mins(5),
+        at_most: None,
         by: begun.by.clone(),
         reason: begun.cause.clone(),
         despite: Some("protected".into()),
@@ -61,7 +62,8 @@ fn story() -> Told {
     let service = "clinic".parse().expect("a name");
     let (kind, dwell) = (Kind::Switchover, std::time::Duration::from_mins(5));
     let (target, occasion, despite) = (None, None, Some("protected".into()));
-    let begun = DrillChange::Begun { kind, service, target, dwell, occasion, despite };
+    let at_most = None;
+    let begun = DrillChange::Begun { kind, service, target, dwell, at_most, occasion, despite };
     let done = || DrillChange::StageDone { verdicts: Vec::new() };
     let outcome = Outcome::Overtaken("cause 8".into());
     let ended = DrillChange::Ended { outcome, verdicts: Vec::new(), findings: Vec::new() };

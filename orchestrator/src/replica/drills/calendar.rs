@@ -92,6 +92,7 @@ impl Replica {
             service: entry.service.clone(),
             to: entry.to.clone(),
             dwell: entry.dwell,
+            at_most: entry.at_most,
             despite_hours: false,
             reason: format!("calendar: {id}"),
         };
