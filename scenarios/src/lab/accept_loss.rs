@@ -6,6 +6,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use failover::time::Moment;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use wire::clock;
@@ -20,6 +21,8 @@ use super::screen::{Screen, Tone};
 use super::stop::Stop;
 
 const LOOK: Duration = Duration::from_millis(200);
+/// Longer than a write takes.
+const ON_ITS_WAY_US: u64 = 1_000_000;
 const BOUND: Duration = Duration::from_mins(1);
 /// Exit statuses of `baton`.
 const CONFIG: Option<i32> = Some(2);
@@ -39,12 +42,15 @@ pub fn accept_loss(options: &Options, stop: &Stop, screen: Screen) -> Result<()>
     let [survivor, holder] = others[..] else { bail!("there are other sites than three") };
     let mut probe = Probe::start(&cluster, "loss")?;
     let day = Day { cluster: &cluster, stop, home: &home, survivor, holder };
-    let most = day.breaks(&mut probe)?;
+    let began = day.breaks(&mut probe)?;
     screen.line(&screen.paint(
         Tone::Bad,
         &format!("  {home} and {holder} are gone, and {survivor} lacks the last writes"),
     ));
     let bytes = day.shown()?;
+    // Nobody acknowledges any more. What was on its way when it fell behind may be missing, too.
+    probe.read_on()?;
+    let most = probe.journal.acked_after(began.0.saturating_sub(ON_ITS_WAY_US));
     screen.line(&format!("  the loss is {bytes} bytes, of {most} writes at the most"));
     let ended = day.accepted(&bytes, &bob)?;
     ensure!(ended.status.success(), "it was approved: {}", complaint(&ended));
@@ -97,8 +103,8 @@ struct Day<'a> {
 }
 
 impl Day<'_> {
-    /// How many acknowledged writes the survivor may lack.
-    fn breaks(&self, probe: &mut Probe) -> Result<u64> {
+    /// The survivor falls behind and the others are lost; since when it lacks what was acknowledged.
+    fn breaks(&self, probe: &mut Probe) -> Result<Moment> {
         let Self { cluster, stop, home, survivor, holder } = self;
         probe.wait_acked(stop, 50)?;
         let began = clock::now();
@@ -118,8 +124,7 @@ impl Day<'_> {
             }
         }
         cluster.signal_part(survivor, Part::Postgres, Signal::SIGCONT);
-        probe.read_on()?;
-        Ok(probe.journal.acked_after(began.0))
+        Ok(began)
     }
 
     /// The bytes that are lost, once they stay the same; `unknown` to a leader that did not hear
