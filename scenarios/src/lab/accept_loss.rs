@@ -103,7 +103,7 @@ struct Day<'a> {
 }
 
 impl Day<'_> {
-    /// The survivor falls behind and the others are lost; since when it lacks what was acknowledged.
+    /// The survivor falls behind, the others are lost; since when it lacks what was acknowledged.
     fn breaks(&self, probe: &mut Probe) -> Result<Moment> {
         let Self { cluster, stop, home, survivor, holder } = self;
         probe.wait_acked(stop, 50)?;
