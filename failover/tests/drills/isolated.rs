@@ -56,7 +56,7 @@ fn silent(exercise: &mut Exercise, name: &str) {
 
 /// The primary falls silent, and the law does what it does with every silent primary.
 fn lost(exercise: &mut Exercise) {
-    exercise.pass(SILENT);
+    exercise.pass_without("a", SILENT);
     silent(exercise, "a");
     let now = &mut exercise.world.now;
     now.view.follow(&now.cluster, now.now);
@@ -123,7 +123,7 @@ fn i25_i36_its_failover_is_acknowledged_by_whoever_asked_for_it() {
     assert_eq!(unacknowledged(&exercise), None);
     // One that is lost in the dwell is failed over at once, and the drill is over.
     silent(&mut exercise, "b");
-    exercise.pass(SILENT);
+    exercise.pass_without("b", SILENT);
     silent(&mut exercise, "b");
     let now = &mut exercise.world.now;
     now.view.follow(&now.cluster, now.now);
