@@ -1,12 +1,11 @@
 //! Following: `primary_conninfo` names the upstream, and the receiver is kicked until it streams.
 
-use crate::identity;
 use crate::instance::{Instance, PerformError};
 use crate::settings::Dynamic;
 use crate::start::{resolve, waiting};
+use crate::{identity, processes};
 use failover::InstanceId;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::time::Duration;
 use wire::clock::now;
 
@@ -50,7 +49,7 @@ async fn kick(instance: &Instance) -> Result<(), PerformError> {
             kicked = now();
             let pid = connection.text(startup, BOUND).await?.and_then(|text| text.parse().ok());
             if let Some(pid) = pid {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
+                processes::send(pid, Signal::SIGHUP);
             }
         }
         tokio::time::sleep(STEP).await;

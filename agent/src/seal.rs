@@ -24,8 +24,7 @@ use crate::start::waiting;
 use crate::{history, identity, processes};
 use failover::position::{Position, Replay, stands};
 use failover::{Epoch, Lsn};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::time::Duration;
 use wire::clock::now;
 
@@ -83,10 +82,8 @@ async fn end_receivers(postmaster: u32) -> Result<(), PerformError> {
             return Ok(());
         }
         for pid in &left {
-            if processes::title(*pid).contains("walreceiver")
-                && let Ok(number) = i32::try_from(*pid)
-            {
-                let _ = kill(Pid::from_raw(number), Signal::SIGTERM);
+            if processes::title(*pid).contains("walreceiver") {
+                processes::send(*pid, Signal::SIGTERM);
             }
         }
         if now().since(begun) > BOUND {
@@ -168,9 +165,7 @@ async fn stand_still(instance: &Instance) -> Result<Position, PerformError> {
         }
         if here.sleeps && Some(here.replayed) < here.received {
             // Wake it, so that it looks at once.
-            if let Ok(number) = i32::try_from(startup) {
-                let _ = kill(Pid::from_raw(number), Signal::SIGHUP);
-            }
+            processes::send(startup, Signal::SIGHUP);
             tokio::time::sleep(STEP * 4).await;
         } else {
             tokio::time::sleep(STEP).await;

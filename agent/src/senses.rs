@@ -9,8 +9,7 @@ use crate::processes;
 use crate::server_log::{self, Batch, Line};
 use crate::settings::{self, Dynamic};
 use failover::report::Severity;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,11 +185,8 @@ fn judge_stream(instance: &Instance, pid: u32, role: &str, name: &str) {
 fn end_stream(instance: &Instance, pid: u32, role: &str, name: &str) {
     let postmaster = instance.state().pid;
     let parent = processes::stat(pid).map(|stat| stat.parent);
-    if postmaster.is_some()
-        && parent == postmaster
-        && let Ok(number) = i32::try_from(pid)
-    {
-        let _ = kill(Pid::from_raw(number), Signal::SIGTERM);
+    if postmaster.is_some() && parent == postmaster {
+        processes::send(pid, Signal::SIGTERM);
     }
     tracing::error!(pid, role, name, "a replication connection under another's name: ended");
     if measure::releases(&Dynamic::load(&instance.layout).enforce, name) {

@@ -65,6 +65,13 @@ impl Sites {
         self.at_a.show(Assignment { isolate, ..assignment }, Some(Epoch(1)));
     }
 
+    /// With one row, and cut off; its postmaster.
+    async fn cut_off(&self, at_most: Duration) -> u32 {
+        self.execute("insert into t values (1)").await.unwrap();
+        self.orders(at_most);
+        self.until_frozen().await
+    }
+
     fn heard(&self) -> usize {
         self.at_a.shown.lock().unwrap().reports.len()
     }
@@ -104,11 +111,9 @@ impl Sites {
 fn i36_a_primary_that_is_cut_off_is_silent_fenced_and_back() {
     play("i36_a_primary_that_is_cut_off_is_silent_fenced_and_back", async {
         let sites = Sites::new().await;
-        sites.execute("insert into t values (1)").await.unwrap();
         let timing = sites.world.timing.clone();
         let at_most = timing.suspect_after * 3;
-        sites.orders(at_most);
-        let postmaster = sites.until_frozen().await;
+        let postmaster = sites.cut_off(at_most).await;
         let began = now();
         let port = sites.world.config("a").listen;
         assert!(tokio::net::TcpStream::connect(port).await.is_ok(), "nothing refuses");
@@ -141,9 +146,7 @@ fn i36_a_primary_that_is_cut_off_is_silent_fenced_and_back() {
 fn i36_an_agent_that_is_started_again_ends_it() {
     play("i36_an_agent_that_is_started_again_ends_it", async {
         let mut sites = Sites::new().await;
-        sites.execute("insert into t values (1)").await.unwrap();
-        sites.orders(Duration::from_mins(1));
-        let postmaster = sites.until_frozen().await;
+        let postmaster = sites.cut_off(Duration::from_mins(1)).await;
         sites.a.kill();
         let heard = sites.heard();
         sites.a.restart();
@@ -162,9 +165,7 @@ fn i36_an_agent_that_is_started_again_ends_it() {
 fn i36_an_agent_that_dies_cut_off_leaves_nothing_behind() {
     play("i36_an_agent_that_dies_cut_off_leaves_nothing_behind", async {
         let mut sites = Sites::new().await;
-        sites.execute("insert into t values (1)").await.unwrap();
-        sites.orders(Duration::from_mins(1));
-        let postmaster = sites.until_frozen().await;
+        let postmaster = sites.cut_off(Duration::from_mins(1)).await;
         sites.a.kill();
         wait_for("the guard has ended it", || !processes::is_alive(postmaster)).await;
         sites.a.restart();

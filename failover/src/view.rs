@@ -192,12 +192,8 @@ impl View {
     /// For how long an instance has been heard without a gap, until now.
     #[must_use]
     pub fn heard_steadily(&self, instance: &InstanceId, timing: &Timing, now: Moment) -> Duration {
-        match self.reports.get(instance) {
-            Some(heard) if now.since(heard.at.min(heard.after)) < timing.gap() => {
-                now.since(heard.steadily)
-            }
-            Some(_) | None => Duration::ZERO,
-        }
+        let heard = self.heard(instance, timing.gap(), now);
+        heard.map_or(Duration::ZERO, |heard| now.since(heard.steadily))
     }
 
     /// Takes in what a voter saw itself.
@@ -281,10 +277,12 @@ impl View {
     /// The report of an instance, if it came within `limit` and was not held up for longer.
     #[must_use]
     pub fn fresh(&self, instance: &InstanceId, limit: Duration, now: Moment) -> Option<&Report> {
-        self.reports
-            .get(instance)
-            .filter(|heard| now.since(heard.at.min(heard.after)) < limit)
-            .map(|heard| &heard.report)
+        self.heard(instance, limit, now).map(|heard| &heard.report)
+    }
+
+    fn heard(&self, instance: &InstanceId, limit: Duration, now: Moment) -> Option<&Heard> {
+        let lately = |heard: &&Heard| now.since(heard.at.min(heard.after)) < limit;
+        self.reports.get(instance).filter(lately)
     }
 
     /// How long this leader has seen a service in its present step.

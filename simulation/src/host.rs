@@ -28,6 +28,7 @@ mod senses;
 mod server;
 pub mod setting;
 mod start;
+pub(crate) mod surveyed;
 mod turn;
 mod voters;
 mod waits;

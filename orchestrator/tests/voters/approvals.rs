@@ -1,7 +1,7 @@
 //! What lowers durability needs two people, whoever leads meanwhile (I-33): over real TLS, and with
 //! the program that people use.
 
-use std::process::Stdio;
+use std::process::{Child, Output, Stdio};
 
 use failover::{Request, VoterId};
 use orchestrator::answers::{Accepted, Approvals, History, Status};
@@ -73,14 +73,31 @@ async fn i33_a_request_outlives_its_leader_and_needs_another_person() {
     }
 }
 
-/// Alice waits at her terminal, Bob lists and approves at his.
-#[tokio::test]
-async fn i33_whoever_waits_is_told_the_outcome() {
+/// Three voters, of which a follower is to be removed: its number.
+async fn one_too_many() -> (Group, Client, String) {
     let group = Group::start();
     let operator = group.client(0, "operator", "alice");
     let leader = group.elected(&operator).await;
     declare(&group, &operator).await;
-    let gone = ((leader + 1) % 3 + 1).to_string();
+    (group, operator, ((leader + 1) % 3 + 1).to_string())
+}
+
+fn watched(who: &Baton, verb: &[&str]) -> Child {
+    let spawned = who.command(verb).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    spawned.expect("the program was built")
+}
+
+async fn ended(watched: Child, status: i32) -> Output {
+    let ended = tokio::task::spawn_blocking(move || watched.wait_with_output());
+    let ended = timeout(SOON, ended).await.expect("it ends").expect("no panic").expect("it ran");
+    assert_eq!(ended.status.code(), Some(status), "{}", complaint(&ended));
+    ended
+}
+
+/// Alice waits at her terminal, Bob lists and approves at his.
+#[tokio::test]
+async fn i33_whoever_waits_is_told_the_outcome() {
+    let (group, operator, gone) = one_too_many().await;
     let alice = Baton::of(&group, "alice");
     let bob = Baton::of(&group, "bob/approver");
     let remove = ["voters", "remove", &gone, "--reason", "moved"];
@@ -90,8 +107,7 @@ async fn i33_whoever_waits_is_told_the_outcome() {
     let unwatched = alice.run(&[&remove[..], &["--no-wait"]].concat());
     assert_eq!(unwatched.status.code(), Some(5), "{}", complaint(&unwatched));
     assert!(complaint(&unwatched).contains("the same command again goes on"));
-    let watched = alice.command(&remove).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let watched = watched.expect("the program was built");
+    let watched = watched(&alice, &remove);
 
     let listed = bob.run(&["approve"]);
     assert!(out(&listed).contains(&format!("remove voter {gone}: waits until")), "{listed:?}");
@@ -100,9 +116,7 @@ async fn i33_whoever_waits_is_told_the_outcome() {
     assert_eq!(refused.status.code(), Some(4), "{}", complaint(&refused));
     let approved = bob.run(&["approve", &plan[..12], "--reason", "seen"]);
     assert_eq!(approved.status.code(), Some(0), "{}", complaint(&approved));
-    let ended = tokio::task::spawn_blocking(move || watched.wait_with_output());
-    let ended = timeout(SOON, ended).await.expect("it ends").expect("no panic").expect("it ran");
-    assert_eq!(ended.status.code(), Some(0), "{}", complaint(&ended));
+    let ended = ended(watched, 0).await;
     assert!(out(&ended).contains("done: approved by bob: seen"), "{ended:?}");
     assert!(complaint(&ended).contains(&format!("baton approve {plan}")), "{ended:?}");
 }
@@ -110,26 +124,19 @@ async fn i33_whoever_waits_is_told_the_outcome() {
 /// Alice takes back what she asked for, while she waits for it at another terminal.
 #[tokio::test]
 async fn i33_whoever_waits_is_told_that_it_is_withdrawn() {
-    let group = Group::start();
-    let operator = group.client(0, "operator", "alice");
-    let leader = group.elected(&operator).await;
-    declare(&group, &operator).await;
-    let gone = ((leader + 1) % 3 + 1).to_string();
+    let (group, operator, gone) = one_too_many().await;
     let alice = Baton::of(&group, "alice");
     let remove = ["voters", "remove", &gone, "--reason", "moved"];
     let unwatched = alice.run(&[&remove[..], &["--no-wait"]].concat());
     assert_eq!(unwatched.status.code(), Some(5), "{}", complaint(&unwatched));
-    let watched = alice.command(&remove).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let watched = watched.expect("the program was built");
+    let watched = watched(&alice, &remove);
     let plan = waiting(&operator).await.pop().expect("it waits");
     let withdraw = ["approve", &plan[..12], "--withdraw", "--reason", "the wrong one"];
     let other = Baton::of(&group, "bob/admin").run(&withdraw);
     assert_eq!(other.status.code(), Some(4), "{}", complaint(&other));
     let own = alice.run(&withdraw);
     assert_eq!(own.status.code(), Some(0), "{}", complaint(&own));
-    let ended = tokio::task::spawn_blocking(move || watched.wait_with_output());
-    let ended = timeout(SOON, ended).await.expect("it ends").expect("no panic").expect("it ran");
-    assert_eq!(ended.status.code(), Some(4), "{}", complaint(&ended));
+    let ended = ended(watched, 4).await;
     assert!(complaint(&ended).contains("alice withdrew it: the wrong one"), "{ended:?}");
     let listed = out(&alice.run(&["approve"]));
     assert!(listed.contains("withdrawn at") && listed.contains("the wrong one"), "{listed}");

@@ -170,7 +170,7 @@ impl Host {
     }
 
     fn send(&mut self, turn: &mut Turn, mut flight: Flight) {
-        if self.isolated(turn) {
+        if self.isolated(turn).is_some() {
             return;
         }
         let token = self.number();
@@ -199,7 +199,7 @@ impl Host {
             *failed = answer.is_none().then_some(turn.now);
         }
         // What was under way when it cut itself off is not heard.
-        if self.isolated(turn) {
+        if self.isolated(turn).is_some() {
             return;
         }
         let Some(agent) = &mut self.agent else { return };
@@ -315,7 +315,7 @@ impl Host {
             return;
         };
         poll.skip = 0;
-        let news = !self.isolated(turn) && self.hear(turn, assignment);
+        let news = self.isolated(turn).is_none() && self.hear(turn, assignment);
         let takes = if !news && quick { heartbeat } else { 10 };
         self.agent_task(turn, takes, Task::Poll(place));
     }

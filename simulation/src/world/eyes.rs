@@ -12,11 +12,10 @@ use orchestrator::routes::Question;
 
 use super::parts::{Body, Door, Looker};
 use super::{Deed, Event, World};
+use crate::host::surveyed::YEAR;
 use crate::network::Plane;
 use crate::voter::Look;
 
-/// Nothing expires while a world lasts.
-const YEAR: i64 = 365 * 86_400;
 /// How long a port may take to answer.
 const KNOCK: u64 = 500_000;
 /// How soon an instance whose agent is gone and whose PostgreSQL is not is looked at again.
