@@ -48,10 +48,27 @@ pub fn sight(message: Vec<u8>, from: SocketAddr, protocol: Protocol) -> Sighted 
     if !questions.starts_with(&[0, 1]) {
         return Sighted::Error(error(header, ResponseCode::FormErr));
     }
+    if !is_whole(message.get(HEADER..).unwrap_or_default()) {
+        return Sighted::Error(error(header, ResponseCode::FormErr));
+    }
     match Request::from_bytes(message, from, protocol) {
         Ok(request) => Sighted::Question(Box::new(request)),
         Err(_) => Sighted::Error(error(header, ResponseCode::FormErr)),
     }
+}
+
+/// Whether a name stands here without compression. The first name of a message has no earlier one
+/// to point to (RFC 1035, section 4.1.4): what points into the header is no name, and says another
+/// thing in the answer, whose header is another and which repeats the question as it came.
+fn is_whole(mut name: &[u8]) -> bool {
+    while let [length, rest @ ..] = name {
+        match length {
+            0 => return true,
+            1..64 => name = rest.get(usize::from(*length)..).unwrap_or_default(),
+            64.. => return false,
+        }
+    }
+    false
 }
 
 /// The header of the message, turned into an answer of nothing but a result.
@@ -254,6 +271,23 @@ mod tests {
             let mut message = vec![0; HEADER];
             message[4..6].copy_from_slice(&count.to_be_bytes());
             assert_eq!(code(&sight(message, from(), Protocol::Udp)), Some(1), "{count}");
+        }
+    }
+
+    fn asked(name: &[u8]) -> Sighted {
+        let mut message = vec![0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        message.extend(name);
+        message.extend([0, 1, 0, 1]);
+        sight(message, from(), Protocol::Tcp)
+    }
+
+    #[test]
+    fn a_question_names_its_name_in_full() {
+        assert!(matches!(asked(b"\x02db\x07example\0"), Sighted::Question(_)));
+        assert!(matches!(asked(b"\0"), Sighted::Question(_)));
+        // A pointer to a zero in the header: the root now, and something else in the answer.
+        for name in [&b"\xc0\x02"[..], b"\x02db\xc0\x02", b"\x02db\xc0\x0c", b"\x40", b"\x3fdb"] {
+            assert_eq!(code(&asked(name)), Some(1), "{name:?}");
         }
     }
 }
