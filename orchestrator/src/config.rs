@@ -12,6 +12,7 @@ use wire::config::ConfigError;
 use wire::tls::Files;
 
 use crate::alerts::Channel;
+use crate::traces::Collector;
 
 /// `orchestrator.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -49,6 +50,9 @@ pub struct Config {
     /// Where browsers without a certificate may read the page; nowhere without this table.
     #[serde(default)]
     pub page: Option<wire::monitoring::Page>,
+    /// Who is told of changes of primary as traces; nobody without this table.
+    #[serde(default)]
+    pub traces: Option<Collector>,
 }
 
 /// A voter of the initial group.
@@ -92,6 +96,7 @@ impl Config {
         let folder = wire::config::beside(path, Path::new("."));
         config.tls = config.tls.within(&folder);
         config.channels = config.channels.into_iter().map(|it| it.within(&folder)).collect();
+        config.traces = config.traces.map(|it| it.within(&folder));
         Ok(config)
     }
 
@@ -156,6 +161,9 @@ impl Config {
             if !channels.insert(&channel.name) {
                 return Err(("channel.name", format!("`{}` is there twice", channel.name)));
             }
+        }
+        if let Some(Err(text)) = self.traces.as_ref().map(Collector::address) {
+            return Err(("traces.url", text));
         }
         let timeout = self.raft.election_timeout;
         if !(Duration::from_millis(100)..=Duration::from_mins(1)).contains(&timeout) {

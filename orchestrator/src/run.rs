@@ -32,6 +32,7 @@ use crate::replica::{
 use crate::routes::{Inbound, Question, Routes};
 use crate::storage::Store;
 use crate::tally::Tally;
+use crate::traces::Traces;
 use crate::{api, feed, observe, page, raft_log};
 
 const INBOX: usize = 4_096;
@@ -108,6 +109,10 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
         tests,
     };
     watcher.start().context("no thread for alerts")?;
+    if let Some(collector) = config.traces {
+        let (routes, cluster) = (routes.clone(), config.cluster.clone());
+        Traces { routes, cluster, collector }.start().context("no thread for traces")?;
+    }
     let router = api::router(routes.clone());
     tokio::spawn(feed::run(routes.clone()));
     let page = page::router(routes.clone());

@@ -3,13 +3,14 @@
 //! can speak through it.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use failover::alert::Severity;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
+
+use crate::outside::{self, secret};
 
 /// A channel as it is configured.
 #[derive(Clone, Deserialize)]
@@ -157,50 +158,17 @@ impl Channel {
             (None, Some(file)) => secret(file)?,
             (None, None) => return Err("it is not given".into()),
         };
-        let url = Url::parse(&text).map_err(|error| format!("not an address: {error}"))?;
         let schemes: &[&str] = match self.kind {
             Kind::Smtp => &["smtps", "smtp+starttls", "smtp"],
-            Kind::Webhook | Kind::Slack | Kind::Pagerduty | Kind::Alertmanager => {
-                &["https", "http"]
-            }
+            Kind::Webhook | Kind::Slack | Kind::Pagerduty | Kind::Alertmanager => outside::WEB,
         };
-        if !schemes.contains(&url.scheme()) {
-            let (scheme, known) = (url.scheme(), schemes.join(", "));
-            return Err(format!("`{scheme}` is no scheme of this kind; there are: {known}"));
-        }
-        let host = url.host_str().ok_or("it names no host")?;
-        let local =
-            host == "localhost" || bare(host).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        if matches!(url.scheme(), "http" | "smtp") && !local && !self.plain {
-            let scheme = url.scheme();
-            return Err(format!(
-                "{scheme} is not encrypted: use {}, or `plain = true`",
-                schemes[0]
-            ));
-        }
-        Ok(url)
+        outside::address(&text, schemes, self.plain)
     }
 
     /// Its secret, if it has one.
     pub(crate) fn secret(&self) -> Result<Option<String>, String> {
         self.secret_file.as_deref().map(secret).transpose()
     }
-}
-
-/// A host without the brackets of an address.
-pub(crate) fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
-/// The first line of a file.
-fn secret(file: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(file);
-    let text = text.map_err(|error| format!("{}: cannot be read: {error}", file.display()))?;
-    let line = text.lines().next().unwrap_or_default().trim();
-    if line.is_empty() {
-        return Err(format!("{}: its first line is empty", file.display()));
-    }
-    Ok(line.to_owned())
 }
 
 #[cfg(test)]

@@ -8,13 +8,11 @@ use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
-use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
-use super::channels::{Channel, Kind, bare};
+use super::channels::{Channel, Kind};
+use crate::outside::{self, PATIENCE, bare};
 
-/// How long a channel may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// For how long an Alertmanager believes what it is told.
 pub(super) const BELIEVED: Duration = Duration::from_mins(5);
 
@@ -175,33 +173,9 @@ async fn post(channel: &Channel, news: &News<'_>) -> Result<(), String> {
         }
         Kind::Webhook | Kind::Smtp => news.webhook(),
     };
-    let tls = wire::tls::outside_client(channel.ca.as_deref()).map_err(|e| e.to_string())?;
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .timeout(PATIENCE)
-        // An address that sends us on is not the one that was meant.
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .user_agent(concat!("baton/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(cause)?;
-    let mut request = client.post(url).json(&body);
-    if let (Some(token), Kind::Webhook | Kind::Alertmanager) = (secret, channel.kind) {
-        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-    }
-    let answer = request.send().await.map_err(cause)?;
-    let status = answer.status();
-    if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
-}
-
-/// What went wrong at the bottom, without the address.
-fn cause(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut bottom: &dyn std::error::Error = &error;
-    while let Some(below) = bottom.source() {
-        bottom = below;
-    }
-    bottom.to_string()
+    let bears = matches!(channel.kind, Kind::Webhook | Kind::Alertmanager);
+    let token = secret.as_deref().filter(|_| bears);
+    outside::post(url, channel.ca.as_deref(), token, &body).await.map(drop)
 }
 
 async fn mail(channel: &Channel, news: &News<'_>) -> Result<(), String> {

@@ -81,6 +81,10 @@ const EXAMPLES: &str = r#"
 # secret_file = "secrets/mail"
 # from = "baton@example.org"
 # to = ["on-call@example.org"]
+
+# Changes of primary as traces, for a collector of OpenTelemetry (OTLP over HTTP, JSON).
+# [traces]
+# url = "http://127.0.0.1:4318/v1/traces"
 "#;
 
 pub(super) fn orchestrator(

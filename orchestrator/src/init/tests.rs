@@ -120,7 +120,7 @@ fn the_voters_accept_the_examples_in_their_configuration() {
     let plain = |line| if example(&line) { line.trim_start_matches("# ") } else { line };
     fs::write(&path, text.lines().map(plain).collect::<Vec<_>>().join("\n")).expect("writable");
     let config = crate::config::Config::load(&path).expect("the loader takes the examples");
-    assert!(config.page.is_some() && config.monitoring.is_some());
+    assert!(config.page.is_some() && config.monitoring.is_some() && config.traces.is_some());
     assert_eq!(config.channels.len(), 2);
 }
 

@@ -23,14 +23,14 @@ const LEADERLESS: Duration = Duration::from_secs(90);
 
 /// Somebody who is told.
 #[derive(Clone, Default)]
-struct Listener {
+pub(crate) struct Listener {
     heard: Arc<Mutex<Vec<String>>>,
     /// It turns away whatever comes.
-    fails: Arc<AtomicBool>,
+    pub(crate) fails: Arc<AtomicBool>,
 }
 
 impl Listener {
-    fn heard(&self) -> Vec<String> {
+    pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -38,7 +38,7 @@ impl Listener {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
-    async fn until(&self, limit: Duration, done: impl Fn(&str) -> bool) -> String {
+    pub(crate) async fn until(&self, limit: Duration, done: impl Fn(&str) -> bool) -> String {
         let waiting = async {
             loop {
                 if let Some(found) = self.heard().into_iter().find(|it| done(it)) {
@@ -52,7 +52,7 @@ impl Listener {
     }
 
     /// Takes what is posted.
-    async fn http(&self) -> SocketAddr {
+    pub(crate) async fn http(&self) -> SocketAddr {
         let (socket, address) = bound().await;
         let own = self.clone();
         tokio::spawn(async move {

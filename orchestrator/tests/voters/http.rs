@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use failover::cluster::Record;
 use failover::ids::Revision;
 use failover::report::Report;
+use failover::topology::Topology;
 use failover::zone::Zone;
 use failover::{Answer, Assignment, Request};
-use orchestrator::answers::{Accepted, DeclaredTopology, History, Status, VoterState, WhatIf};
+use orchestrator::answers::{
+    Accepted, DeclaredTopology, History, Status, Transitions, VoterState, WhatIf,
+};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -209,12 +213,49 @@ pub(crate) async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Res
 }
 
 pub(crate) async fn declare(group: &Group, operator: &Client) {
+    declare_as(group, operator, topology()).await;
+}
+
+pub(crate) async fn declare_as(group: &Group, operator: &Client, topology: Topology) {
     group.until(operator, |status| status.voters.iter().all(|voter| voter.recorded)).await;
-    let request =
-        Request::Apply { expected: 0, topology: Box::new(topology()), reason: "x".into() };
+    let request = Request::Apply { expected: 0, topology: Box::new(topology), reason: "x".into() };
     let accepted: Accepted =
         operator.post("/v1/requests", &request, SOON).await.expect("it is granted");
     assert!(accepted.revision > Revision(0));
+}
+
+/// Both instances report, each what `says` makes of what it was last told, until the changes of
+/// primary are as wanted. Each says back what the leader told it last, as an agent does.
+pub(crate) async fn report_until(
+    group: &Group,
+    operator: &Client,
+    says: impl Fn(u64, u64, Option<&Answer>) -> Report,
+    done: impl Fn(&[Record]) -> bool,
+) {
+    let agents = [group.client(0, "agent", "s1-1"), group.client(0, "agent", "s2-1")];
+    let reporting = async {
+        let mut told: [Option<Answer>; 2] = [None, None];
+        for sequence in 1_u64.. {
+            for ((agent, site), told) in agents.iter().zip([1, 2]).zip(&mut told) {
+                let echo = told.as_ref().and_then(|answer| answer.echo);
+                let report = Report { echo, ..says(site, sequence, told.as_ref()) };
+                let answer = agent.post::<_, Answer>("/v1/report", &report, SOON).await;
+                *told = answer.ok().filter(|answer| answer.echo.is_some()).or(told.take());
+            }
+            let all: Transitions = get(operator, "/v1/transitions").await.expect("it answers");
+            if done(&all.transitions) {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, reporting).await.expect("it comes to that");
+}
+
+/// The first primary of all is chosen among those who say that they have nothing.
+pub(crate) async fn begun(group: &Group, operator: &Client) {
+    let nothing = |site, sequence, _: Option<&Answer>| absent(site, sequence);
+    report_until(group, operator, nothing, |all| !all.is_empty()).await;
 }
 
 #[tokio::test]

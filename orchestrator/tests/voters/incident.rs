@@ -4,18 +4,16 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
-use std::time::Duration;
 
-use failover::{Answer, Request};
-use orchestrator::answers::{Accepted, Transitions};
+use failover::Request;
+use orchestrator::answers::Accepted;
 use orchestrator::evidence;
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
 use wire::http::Client;
 
-use crate::http::{Group, SOON, declare, get};
+use crate::http::{Group, SOON, begun, declare};
 use crate::on_record::{Baton, complaint, out};
-use crate::world::{absent, service, topology};
+use crate::world::{service, topology};
 
 const PLANTED: &str = "hunter2";
 
@@ -33,27 +31,6 @@ fn unpacked(path: &Path) -> BTreeMap<String, String> {
         files.insert(name, String::from_utf8(bytes).expect("text"));
     }
     files
-}
-
-/// The first change of primary begins.
-async fn begun(group: &Group, operator: &Client) {
-    let agents = [group.client(0, "agent", "s1-1"), group.client(0, "agent", "s2-1")];
-    let begun = async {
-        let mut told = [None, None];
-        for sequence in 1_u64.. {
-            for ((agent, site), told) in agents.iter().zip([1, 2]).zip(&mut told) {
-                let report = failover::report::Report { echo: *told, ..absent(site, sequence) };
-                let answer = agent.post::<_, Answer>("/v1/report", &report, SOON).await;
-                *told = answer.ok().and_then(|answer| answer.echo).or(*told);
-            }
-            let all: Transitions = get(operator, "/v1/transitions").await.expect("it answers");
-            if !all.transitions.is_empty() {
-                return;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(SOON, begun).await.expect("a transition begins");
 }
 
 fn listed(manifest: &str) -> Vec<String> {

@@ -17,4 +17,5 @@ mod on_record;
 mod page;
 mod readiness;
 mod rights;
+mod traces;
 mod world;

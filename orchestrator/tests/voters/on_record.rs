@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use failover::report::{Note, Report, Severity};
 use failover::{Answer, Request};
-use orchestrator::answers::{Accepted, AuditPage, Transitions};
+use orchestrator::answers::{Accepted, AuditPage};
 use orchestrator::audit;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use wire::http::Client;
 
-use crate::http::{Group, SOON, code, declare, get};
+use crate::http::{Group, SOON, begun, code, declare, get};
 use crate::world::absent;
 
 /// Kind, who, and what of every record.
@@ -230,25 +230,8 @@ async fn i34_a_change_of_primary_is_told_with_evidence() {
     let operator = group.client(0, "operator", "alice");
     group.elected(&operator).await;
     declare(&group, &operator).await;
-    // The first primary of all is chosen among those who say that they have nothing.
-    let agents = [group.client(0, "agent", "s1-1"), group.client(0, "agent", "s2-1")];
-    let begun = async {
-        // Each says back what the leader told it last, as an agent does.
-        let mut told = [None, None];
-        for sequence in 1_u64.. {
-            for ((agent, site), told) in agents.iter().zip([1, 2]).zip(&mut told) {
-                let report = Report { echo: *told, ..absent(site, sequence) };
-                let answer = agent.post::<_, Answer>("/v1/report", &report, SOON).await;
-                *told = answer.ok().and_then(|answer| answer.echo).or(*told);
-            }
-            let all: Transitions = get(&operator, "/v1/transitions").await.expect("it answers");
-            if !all.transitions.is_empty() {
-                return;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(SOON, begun).await.expect("a transition begins");
+    begun(&group, &operator).await;
+    let agent = group.client(0, "agent", "s1-1");
 
     let baton = Baton::of(&group, "alice");
     let html = group.folder.path().join("transition-1.html").display().to_string();
@@ -284,6 +267,6 @@ async fn i34_a_change_of_primary_is_told_with_evidence() {
         }
     }
     // To whoever may not ask it is not told.
-    assert_eq!(code(get::<Value>(&agents[0], "/v1/evidence/1").await), 403);
+    assert_eq!(code(get::<Value>(&agent, "/v1/evidence/1").await), 403);
     assert_eq!(code(get::<Value>(&operator, "/v1/evidence/9").await), 404);
 }
