@@ -2,7 +2,7 @@
 
 use crate::instance::{Instance, PerformError};
 use crate::layout::{sync_folder, sync_tree};
-use crate::settings::{Upstream, conninfo};
+use crate::settings::{Upstream, conninfo_with};
 use crate::start::{put_in_place, remove_tree, resolve};
 use crate::{history, identity};
 use failover::InstanceId;
@@ -12,11 +12,8 @@ use std::path::Path;
 /// How libpq reaches an upstream for anything but following: under a name that is in no rule, so
 /// that the program's own stream never releases a commit (I-09).
 pub fn conninfo_as(instance: &Instance, upstream: &Upstream, program: &str) -> String {
-    let own = conninfo(&instance.config, &instance.layout, upstream.address, upstream.epoch);
-    own.replace(
-        &format!("application_name={}", instance.config.instance),
-        &format!("application_name={program}"),
-    )
+    let key = instance.layout.stream_key(upstream.epoch);
+    conninfo_with(&instance.config, &instance.layout, upstream.address, (program, &key))
 }
 
 /// Copies the upstream; what was in the data directory is moved aside, the newest of its kind.

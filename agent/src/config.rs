@@ -43,6 +43,9 @@ pub struct Config {
     /// Programs to run when this instance begins to serve something else.
     #[serde(default, rename = "hook")]
     pub hooks: Vec<Hook>,
+    /// It is a copy beside an instance: it listens nowhere and streams under a name of no rule.
+    #[serde(skip)]
+    pub rehearses: bool,
 }
 
 /// The `[postgres]` table.

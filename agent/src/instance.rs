@@ -78,7 +78,7 @@ pub struct Instance {
     pub tally: Tally,
     state: Mutex<State>,
     guard: Mutex<Option<Guard>>,
-    guard_program: PathBuf,
+    pub(crate) guard_program: PathBuf,
     pub(crate) kept: Kept,
     leaving: AtomicBool,
     notices: mpsc::UnboundedSender<Notice>,
@@ -386,8 +386,10 @@ impl Instance {
         };
         // PostgreSQL would say only in its log that its port is taken, and not by whom.
         crate::processes::end_strangers(&self.layout.data).await;
-        let free = wire::http::bind(self.config.postgres.listen).await;
-        drop(free.map_err(|error| PerformError::NotYet(error.to_string()))?);
+        if !self.config.rehearses {
+            let free = wire::http::bind(self.config.postgres.listen).await;
+            drop(free.map_err(|error| PerformError::NotYet(error.to_string()))?);
+        }
         self.forget_locks();
         let guard = self.guard()?;
         guard.refresh(None).await?;

@@ -127,6 +127,11 @@ impl Layout {
         self.run.join("lost-tail").join(epoch.to_string())
     }
 
+    /// The data directory of a copy that rehearses.
+    pub fn rehearsal(&self) -> PathBuf {
+        self.beside("rehearsal")
+    }
+
     /// A folder beside the data directory.
     pub fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.data.file_name().unwrap_or_default().to_owned();

@@ -36,6 +36,7 @@ pub mod probe;
 pub mod processes;
 pub mod promote;
 pub mod prove;
+pub mod rehearse;
 pub mod reserve;
 pub mod rewind;
 pub mod run;

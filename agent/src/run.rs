@@ -9,7 +9,7 @@
 use crate::instance::Instance;
 use crate::monitoring::Monitored;
 use crate::perform::{guard_lease, is_long, perform};
-use crate::{hooks, isolate, knock, senses, voters};
+use crate::{hooks, isolate, knock, rehearse, senses, voters};
 use failover::comply::{Action, Local};
 use failover::report::{Server, Severity};
 use failover::{Moment, comply, lease};
@@ -38,6 +38,7 @@ pub async fn run(
     }
     tasks.spawn(knock::watch(Arc::clone(&instance)));
     tasks.spawn(isolate::watch(Arc::clone(&instance)));
+    tasks.spawn(rehearse::watch(Arc::clone(&instance)));
     if !instance.config.hooks.is_empty() {
         tasks.spawn(hooks::run(Arc::clone(&instance)));
     }

@@ -6,6 +6,7 @@ use crate::instance::Instance;
 use crate::measure;
 use crate::probe::Facts;
 use crate::processes;
+use crate::rehearse::STREAMS_AS;
 use crate::server_log::{self, Batch, Line};
 use crate::settings::{self, Dynamic};
 use failover::report::Severity;
@@ -173,7 +174,7 @@ fn diverged(instance: &Instance, text: &str) {
 /// A role streams under its own name or, as a copying program, under one that is in no rule; any
 /// other could release commits in someone else's name (I-09).
 fn is_impostor(role: &str, name: &str) -> bool {
-    role != format!("baton-{name}") && !matches!(name, "pg_basebackup" | "pg_rewind")
+    role != format!("baton-{name}") && !matches!(name, "pg_basebackup" | "pg_rewind" | STREAMS_AS)
 }
 
 fn judge_stream(instance: &Instance, pid: u32, role: &str, name: &str) {
@@ -340,6 +341,7 @@ mod tests {
     fn i09_only_the_own_name_counts() {
         assert!(!is_impostor("baton-a", "a"));
         assert!(!is_impostor("baton-a", "pg_basebackup"));
+        assert!(!is_impostor("baton-a", STREAMS_AS));
         for name in ["b", "A", "", "baton-nobody", "*"] {
             assert!(is_impostor("baton-a", name), "{name}");
         }

@@ -8,6 +8,7 @@
 
 use crate::config::Config;
 use crate::layout::Layout;
+use crate::rehearse::STREAMS_AS;
 use failover::cluster::Enforce;
 use failover::topology::Timing;
 use failover::{Epoch, Generation, InstanceId};
@@ -143,7 +144,8 @@ pub fn write_static(config: &Config, layout: &Layout, timing: &Timing) -> io::Re
     let timeout = timing.suspect_after.max(std::time::Duration::from_secs(1)) * 2;
     let timeout = format!("{}ms", timeout.as_millis());
     let listen = config.postgres.listen;
-    line("listen_addresses", &listen.ip().to_string());
+    let addresses = if config.rehearses { String::new() } else { listen.ip().to_string() };
+    line("listen_addresses", &addresses);
     line("port", &listen.port().to_string());
     line("unix_socket_directories", &path(&layout.sockets));
     line("hba_file", &path(&layout.hba()));
@@ -292,7 +294,8 @@ impl Dynamic {
 /// How libpq reaches another instance, with the copy of the key that belongs to an epoch.
 pub fn conninfo(config: &Config, layout: &Layout, address: SocketAddr, epoch: Epoch) -> String {
     let key = layout.stream_key(epoch);
-    conninfo_with(config, layout, address, (config.instance.as_str(), &key))
+    let own = if config.rehearses { STREAMS_AS } else { config.instance.as_str() };
+    conninfo_with(config, layout, address, (own, &key))
 }
 
 /// How libpq reaches another instance under a program's name, with a key.

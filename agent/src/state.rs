@@ -109,6 +109,8 @@ pub struct State {
     pub survey: Looked,
     /// For people, by subject.
     pub notes: BTreeMap<String, Note>,
+    /// How far the newest rehearsal is.
+    pub rehearsed: Option<failover::drill::Rehearsed>,
 }
 
 /// Who speaks in a report.
@@ -167,6 +169,7 @@ impl State {
             checks: Checks::default(),
             survey: Looked::default(),
             notes: BTreeMap::new(),
+            rehearsed: None,
         }
     }
 
@@ -388,6 +391,7 @@ impl State {
             notes: self.notes.values().cloned().collect(),
             version: speaker.version.clone(),
             checks: self.checks(memory),
+            rehearsed: self.rehearsed.clone(),
             // Told now and then only.
             survey: None,
         }

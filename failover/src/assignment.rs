@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, Enforce, Service, Step};
 use crate::drill::{self, Isolation};
-use crate::ids::{Epoch, Generation, InstanceId, Revision, ServiceId, SystemIdentifier};
+use crate::ids::{DrillId, Epoch, Generation, InstanceId, Revision, ServiceId, SystemIdentifier};
 use crate::topology::{Instance, Timing};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -37,6 +37,9 @@ pub struct Assignment {
     /// To cut itself off, once, for a drill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolate: Option<Isolation>,
+    /// To rehearse a former primary's way back beside itself, for this drill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearse: Option<DrillId>,
 }
 
 /// What an instance is to be.
@@ -83,6 +86,7 @@ pub fn assignment(cluster: &Cluster, instance: &InstanceId) -> Option<Assignment
         client_access: service.spec.client_access.clone(),
         timing: cluster.topology.timing.clone(),
         isolate: drill::ordered(cluster, name, instance),
+        rehearse: drill::rehearses(cluster, name, instance),
     })
 }
 

@@ -17,6 +17,7 @@ mod enact;
 mod isolate;
 mod judge;
 mod ready;
+mod restore;
 
 use crate::ids::{DrillId, InstanceId, ScheduleId, ServiceId, TransitionId};
 use crate::readiness::{Finding, SiteVerdict};
@@ -31,6 +32,7 @@ pub(crate) use enact::{concerns, cut_off, enact, may_switch, switched};
 pub use isolate::{Isolation, ordered, usual};
 pub use judge::{DrillVerdict, decide};
 pub use ready::{Preconditions, preconditions, watch};
+pub use restore::{Progress, Rehearsed, rehearses};
 
 /// The longest dwell at the other site.
 pub const LONGEST_DWELL: Duration = Duration::from_hours(24);
@@ -42,6 +44,8 @@ pub const RETURN_WITHIN: Duration = Duration::from_mins(15);
 pub const FOLLOW_WITHIN: Duration = Duration::from_mins(1);
 /// For so long what is not known yet is waited for, before a drill is given up.
 pub const KNOW_WITHIN: Duration = Duration::from_mins(2);
+/// A rehearsal that takes longer has failed: a large copy takes its time.
+pub const REHEARSED_WITHIN: Duration = Duration::from_hours(12);
 
 /// What is rehearsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,6 +59,9 @@ pub enum Kind {
     Switchover,
     /// The primary is cut off by its own agent and lost as in a disaster; then, back.
     Isolate,
+    /// A copy beside a standby leads, dies, and is brought back as a former primary is. Nobody
+    /// moves.
+    RestorePath,
 }
 
 impl Kind {
@@ -66,6 +73,7 @@ impl Kind {
             Self::Dns => "dns",
             Self::Switchover => "switchover",
             Self::Isolate => "isolate",
+            Self::RestorePath => "restore-path",
         }
     }
 
@@ -73,7 +81,7 @@ impl Kind {
     #[must_use]
     pub const fn has_impact(self) -> bool {
         match self {
-            Self::Readiness | Self::Dns => false,
+            Self::Readiness | Self::Dns | Self::RestorePath => false,
             Self::Switchover | Self::Isolate => true,
         }
     }
@@ -85,7 +93,8 @@ impl Kind {
 pub enum Stage {
     /// Is everything as it must be?
     Check,
-    /// The primary, or the canary name, goes to the other site; or is lost to it.
+    /// The primary, or the canary name, goes to the other site; or is lost to it. A copy leads, dies
+    /// and comes back.
     There,
     /// The service runs there.
     Dwell,
@@ -111,8 +120,11 @@ impl Stage {
         match (kind, self) {
             (Kind::Readiness, _)
             | (Kind::Dns, Self::Dwell | Self::Back)
+            | (Kind::RestorePath, Self::There | Self::Dwell | Self::Back)
             | (Kind::Switchover | Kind::Isolate, Self::Back) => None,
-            (Kind::Dns | Kind::Switchover | Kind::Isolate, Self::Check) => Some(Self::There),
+            (Kind::Dns | Kind::Switchover | Kind::Isolate | Kind::RestorePath, Self::Check) => {
+                Some(Self::There)
+            }
             (Kind::Switchover | Kind::Isolate, Self::There) => Some(Self::Dwell),
             (Kind::Dns, Self::There) | (Kind::Switchover | Kind::Isolate, Self::Dwell) => {
                 Some(Self::Back)

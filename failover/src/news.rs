@@ -33,6 +33,7 @@ impl Report {
             notes,
             version: _,
             checks,
+            rehearsed,
             // Nothing is decided by it.
             survey: _,
         } = self;
@@ -51,6 +52,7 @@ impl Report {
             || knock.is_some()
             || *notes != before.notes
             || *checks != before.checks
+            || *rehearsed != before.rehearsed
     }
 }
 

@@ -1,6 +1,7 @@
 //! Evidence: what agents and voters say. Never replicated; stale evidence is the same as none.
 
 use crate::checks::Checks;
+use crate::drill::Rehearsed;
 use crate::ids::{
     DrillId, Epoch, Generation, InstanceId, Lsn, NameServerId, Revision, ServiceId, SiteId,
     SystemIdentifier, Timeline, VoterId,
@@ -85,6 +86,9 @@ pub struct Report {
     /// What was measured of machine and server.
     #[serde(default, skip_serializing_if = "Checks::is_empty")]
     pub checks: Checks,
+    /// How far the newest rehearsal is that it was ordered; forgotten when its agent ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed: Option<Rehearsed>,
     /// What was looked at rarely; in some reports only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub survey: Option<Box<Survey>>,

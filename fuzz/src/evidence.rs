@@ -8,6 +8,7 @@ use std::time::Duration;
 use failover::checks::Checks;
 use failover::cluster::Cluster;
 use failover::comply::{Action, Configured, Divergence, Local};
+use failover::drill::{Progress, Rehearsed};
 use failover::event::{Change, Event, Stamp};
 use failover::position::{Position, Switch};
 use failover::readiness::{Scope, readiness};
@@ -17,7 +18,7 @@ use failover::report::{
     Stream,
 };
 use failover::{
-    Answer, Epoch, Generation, Lsn, Moment, Revision, SystemIdentifier, Timeline, Timestamp, View,
+    Answer, DrillId, Epoch, Generation, Lsn, Moment, Revision, SystemIdentifier, Timeline, Timestamp, View,
     VoterId, comply, decide, lease, quorum, zone,
 };
 
@@ -221,6 +222,14 @@ fn report(draw: &mut Draw<'_>, cluster: &Cluster, sequence: u64) -> Report {
         notes: Vec::new(),
         checks: Checks { exposed: draw.below(8) == 0, ..Checks::default() },
         version: "15.18".into(),
+        rehearsed: draw.yes().then(|| Rehearsed {
+            drill: DrillId(draw.below(3)),
+            stands: match draw.below(3) {
+                0 => Progress::UnderWay(String::new()),
+                1 => Progress::Done(String::new()),
+                _ => Progress::Failed(String::new()),
+            },
+        }),
         survey: None,
     }
 }

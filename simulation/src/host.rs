@@ -23,6 +23,7 @@ mod postgres;
 mod prove;
 mod queue;
 mod receiver;
+mod rehearse;
 mod sender;
 mod senses;
 mod server;

@@ -170,6 +170,7 @@ impl World {
             watchdog: self.watchdog.clone(),
             monitoring: self.monitoring.map(|listen| wire::monitoring::Settings { listen }),
             hooks: self.hooks.clone(),
+            rehearses: false,
         }
     }
 
@@ -212,6 +213,7 @@ impl World {
             client_access: Vec::new(),
             timing: self.timing.clone(),
             isolate: None,
+            rehearse: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a person may ask of drills.
 
-use super::{DrillChange, Kind, LONGEST_DWELL, Stage, enact, isolate, judge};
+use super::{DrillChange, Kind, LONGEST_DWELL, Stage, enact, isolate, judge, restore};
 use crate::cluster::Cluster;
 use crate::decide::{Case, Finding, finding};
 use crate::event::Change;
@@ -71,7 +71,12 @@ fn fits(case: &Case<'_>, wanted: &Wanted<'_>) -> Result<Option<InstanceId>, Vec<
     if !wanted.kind.has_impact() {
         let target = match wanted.kind {
             Kind::Dns if findings.is_empty() => elsewhere(case, wanted.to).map(Some),
-            Kind::Dns | Kind::Readiness | Kind::Switchover | Kind::Isolate => Ok(None),
+            Kind::RestorePath if findings.is_empty() => {
+                restore::candidate(case, wanted.to).map(Some)
+            }
+            Kind::Dns | Kind::Readiness | Kind::Switchover | Kind::Isolate | Kind::RestorePath => {
+                Ok(None)
+            }
         };
         return if findings.is_empty() { target } else { Err(findings) };
     }

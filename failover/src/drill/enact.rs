@@ -201,7 +201,7 @@ fn acknowledge(cluster: &mut Cluster, id: DrillId) {
 /// Whose assignments a change of a drill may change.
 pub(crate) fn concerns(cluster: &Cluster, id: DrillId) -> Option<ServiceId> {
     let drill = cluster.drills.get(&id)?;
-    (drill.kind == Kind::Isolate).then(|| drill.service.clone())
+    matches!(drill.kind, Kind::Isolate | Kind::RestorePath).then(|| drill.service.clone())
 }
 
 fn later(at: Timestamp, dwell: Duration) -> Timestamp {

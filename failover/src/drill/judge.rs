@@ -2,7 +2,7 @@
 
 use super::{
     Drill, DrillChange, KNOW_WITHIN, Kind, Outcome, Preconditions, RETURN_WITHIN, Stage, dns,
-    isolate, preconditions,
+    isolate, preconditions, restore,
 };
 use crate::cluster::{Cluster, Outcome as Ended, Record, Step, Trigger};
 use crate::decide::{Case, Finding, finding, stamped};
@@ -50,6 +50,7 @@ pub fn decide(
             (_, Stage::Check) => check(&case, drill, voters),
             (Kind::Dns, _) => dns::moved(&case, drill),
             (Kind::Isolate, Stage::There) => isolate::lost(&case, drill),
+            (Kind::RestorePath, _) => restore::rehearsed(&case, drill),
             (_, Stage::There) => there(&case, drill),
             (_, Stage::Dwell) => dwell(&case, drill, wall),
             (_, Stage::Back) => back(&case, drill),
@@ -90,6 +91,14 @@ fn ended(
 ) -> Opinion {
     let cause = String::from(outcome.reason().unwrap_or("everything did what it should"));
     Opinion::Drill(DrillChange::Ended { outcome, verdicts, findings }, cause)
+}
+
+/// It is over, and this is what the record says of it.
+pub(super) fn ended_with(outcome: Outcome, cause: String) -> Opinion {
+    Opinion::Drill(
+        DrillChange::Ended { outcome, verdicts: Vec::new(), findings: Vec::new() },
+        cause,
+    )
 }
 
 pub(super) fn done(cause: impl Into<String>) -> Opinion {
@@ -158,11 +167,11 @@ fn check(case: &Case<'_>, drill: &Drill, voters: &Voters) -> Opinion {
             let site = bad.map_or(String::new(), |verdict| format!("{}: ", verdict.site));
             ended(Outcome::Failed(format!("{site}{why}")), verdicts, findings)
         }
-        (Kind::Dns | Kind::Switchover | Kind::Isolate, None) => {
+        (Kind::Dns | Kind::Switchover | Kind::Isolate | Kind::RestorePath, None) => {
             let cause = String::from("everything is as it must be");
             Opinion::Drill(DrillChange::StageDone { verdicts }, cause)
         }
-        (Kind::Dns | Kind::Switchover | Kind::Isolate, Some(why)) => {
+        (Kind::Dns | Kind::Switchover | Kind::Isolate | Kind::RestorePath, Some(why)) => {
             ended(Outcome::Aborted(format!("not ready: {why}")), verdicts, findings)
         }
     }

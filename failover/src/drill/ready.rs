@@ -45,6 +45,7 @@ pub fn preconditions(
         Kind::Readiness => of_every_site(&known),
         Kind::Dns => of_name_servers(&known),
         Kind::Switchover | Kind::Isolate => of_one_move(cluster, &known, target),
+        Kind::RestorePath => of_one_instance(&known, target),
     };
     let mut verdicts = known.sites;
     for verdict in &mut verdicts {
@@ -72,6 +73,18 @@ fn of_name_servers(known: &Readiness) -> (Vec<Finding>, Vec<Finding>) {
     for looked in known.checks.iter().filter(|looked| looked.check == DNS_CHECK) {
         sort(looked.level, &looked.findings, (&mut against, &mut unknown));
     }
+    (against, unknown)
+}
+
+/// What is not good about one instance.
+fn of_one_instance(known: &Readiness, target: Option<&InstanceId>) -> (Vec<Finding>, Vec<Finding>) {
+    let (mut against, mut unknown) = (Vec::new(), Vec::new());
+    let looked = known.checks.iter().flat_map(|looked| &looked.findings);
+    let own =
+        looked.filter(|finding| finding.instance.is_some() && finding.instance.as_ref() == target);
+    let own: Vec<Finding> = own.cloned().collect();
+    let worst = own.iter().map(|finding| finding.level).max().unwrap_or(Level::Good);
+    sort(worst, &own, (&mut against, &mut unknown));
     (against, unknown)
 }
 

@@ -4,6 +4,7 @@
 
 mod exercise;
 mod isolated;
+mod restored;
 #[path = "../support/mod.rs"]
 mod support;
 mod undone;

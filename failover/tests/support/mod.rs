@@ -109,6 +109,7 @@ pub fn report(name: &str, sequence: u64) -> Report {
         notes: vec![],
         version: "15".into(),
         checks: Checks::default(),
+        rehearsed: None,
         survey: None,
     }
 }

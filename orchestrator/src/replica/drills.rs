@@ -150,7 +150,7 @@ impl Replica {
     fn rehearse_drill(&self, request: &Request) -> Option<Rehearsal> {
         let Request::Drill { kind, service, to, reason, .. } = request else { return None };
         let hypothesis = match kind {
-            Kind::Readiness | Kind::Dns => return None,
+            Kind::Readiness | Kind::Dns | Kind::RestorePath => return None,
             Kind::Switchover => {
                 let (service, to, reason) = (service.clone(), to.clone(), reason.clone());
                 Hypothesis::Ask(Request::Switchover { service, to, reason })

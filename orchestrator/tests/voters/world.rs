@@ -441,6 +441,7 @@ pub(crate) fn absent(site: u64, sequence: u64) -> Report {
         notes: Vec::new(),
         version: "15.18".into(),
         checks: failover::checks::Checks::default(),
+        rehearsed: None,
         survey: None,
     }
 }

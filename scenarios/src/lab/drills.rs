@@ -57,7 +57,8 @@ struct Told {
 }
 
 /// Everything that exists.
-const KINDS: [Kind; 4] = [Kind::Readiness, Kind::Dns, Kind::Switchover, Kind::Isolate];
+const KINDS: [Kind; 5] =
+    [Kind::Readiness, Kind::Dns, Kind::Switchover, Kind::Isolate, Kind::RestorePath];
 /// How long a drill may take before the demonstration gives up on it.
 const DRILL: Duration = Duration::from_mins(5);
 /// How long one answer may take.

@@ -85,6 +85,10 @@ fn words(stage: &Stage<'_>, ask: &Ask) -> Result<Vec<String>> {
             let words = words.into_iter().chain(["--in-protected-hours"]);
             words.map(ToOwned::to_owned).collect()
         }
+        Request::RestorePath => {
+            let words = ["drill", "run", "restore-path", SERVICE, "--no-wait"];
+            words.map(ToOwned::to_owned).into()
+        }
         Request::AddVoter | Request::RemoveVoter => {
             let site = site(stage)?.context("which voter?")?;
             voter(stage, ask.request, &site)?

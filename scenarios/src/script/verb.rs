@@ -308,6 +308,8 @@ pub enum Request {
     AcceptLoss,
     /// The drill in which the primary is cut off by its own agent.
     Isolate,
+    /// The drill in which a copy beside a standby comes back as a former primary does.
+    RestorePath,
 }
 
 /// What an operator is answered.

@@ -12,7 +12,9 @@ use failover::hang::Hang;
 use failover::position::Position;
 use failover::report::{Down, Knock, Note, Proof, Receiver, Report, Server, Severity, Stream};
 use failover::topology::Timing;
-use failover::{Assignment, Epoch, Generation, InstanceId, Lsn, Moment, Revision, Timeline};
+use failover::{
+    Assignment, DrillId, Epoch, Generation, InstanceId, Lsn, Moment, Revision, Timeline,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +47,8 @@ pub struct Agent {
     pub assigned: Option<Moment>,
     /// Until when it has cut itself off.
     pub isolated: Option<Moment>,
+    /// What it rehearses or has rehearsed: for which drill, and when that is done.
+    pub rehearses: Option<(DrillId, Moment)>,
     pub assignment: Option<Arc<Assignment>>,
     pub proving: Option<(u64, Epoch)>,
     pub enforcing: Option<Establishing>,
@@ -143,6 +147,7 @@ impl Agent {
             informed: false,
             assigned: None,
             isolated: None,
+            rehearses: None,
             assignment,
             proving: None,
             enforcing: None,
@@ -408,6 +413,7 @@ impl Host {
                 hangs: agent.hang.lasts(),
                 ..agent.checks.clone()
             },
+            rehearsed: agent.rehearsed(now),
             survey: None,
         }
     }

@@ -255,6 +255,7 @@ impl Host {
                 self.disk.assignment.set(Some(assignment));
             }
         }
+        self.take_rehearsal(turn);
         if news || first {
             self.wake(turn);
             self.speak(turn);

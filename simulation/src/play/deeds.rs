@@ -360,6 +360,15 @@ pub(crate) fn request(
             despite_hours: true,
             reason,
         },
+        Wish::RestorePath => Request::Drill {
+            kind: Kind::RestorePath,
+            service,
+            to: None,
+            dwell: DWELL,
+            at_most: None,
+            despite_hours: true,
+            reason,
+        },
         Wish::Apply => {
             // Whoever leads knows of none yet.
             let none = cluster.topology_version == 0;

@@ -166,6 +166,9 @@ pub fn report(told: &DrillTold) -> String {
             Kind::Dns | Kind::Readiness => {
                 writeln!(text, "  canary   from {home} to {target}, and back")
             }
+            Kind::RestorePath => {
+                writeln!(text, "  copy     beside {target}, brought back under {home}")
+            }
         };
     }
     if let Some(abort) = &drill.abort {
