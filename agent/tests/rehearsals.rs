@@ -20,12 +20,13 @@ const BOUND: Duration = Duration::from_secs(5);
 
 /// Primary `a` and standby `b`, each under a voter of its own.
 struct Sites {
-    world: World,
-    at_b: Voter,
     at_a: Voter,
+    at_b: Voter,
     _a: Agent,
     b: Agent,
     to_a: Access,
+    // Last: what the agents need goes after them.
+    world: World,
 }
 
 impl Sites {
@@ -37,7 +38,7 @@ impl Sites {
         let config = world.config("a");
         let layout = Layout::create(&config.data, &config.run).unwrap();
         let to_a = Access::new(&layout, config.postgres.listen);
-        let sites = Self { world, at_b, at_a, _a: a, b, to_a };
+        let sites = Self { at_a, at_b, _a: a, b, to_a, world };
         sites.orders(None);
         wait_for("admitted", || writable(&sites.at_a) == Some(true)).await;
         wait_for("enforced", || {

@@ -93,8 +93,8 @@ impl Kind {
 pub enum Stage {
     /// Is everything as it must be?
     Check,
-    /// The primary, or the canary name, goes to the other site; or is lost to it. A copy leads, dies
-    /// and comes back.
+    /// The primary, or the canary name, goes to the other site; or is lost to it. Or a copy leads,
+    /// dies and comes back.
     There,
     /// The service runs there.
     Dwell,

@@ -210,3 +210,44 @@ fn i25_i36_a_second_site_is_really_lost_meanwhile() {
         heals(&mut world, seed);
     }
 }
+
+/// I-36: a standby rehearses beside itself, nobody moves, and clients write on.
+#[test]
+fn i36_a_standby_rehearses_a_former_primarys_way_back() {
+    for seed in 80..84 {
+        let mut world = surveyed(seed, OnLastCopy::Block);
+        let promotions = world.oracle.promotions();
+        begins(&mut world, Kind::RestorePath);
+        assert_eq!(ends(&mut world, seed), Outcome::Passed, "seed {seed}");
+        assert_eq!(world.oracle.promotions(), promotions, "seed {seed}");
+        heals(&mut world, seed);
+    }
+}
+
+/// I-24, I-36: a site is lost while a standby rehearses. Where it is the primary's, somebody takes
+/// over as ever and the drill is overtaken; where it is the standby's own, the drill says so.
+#[test]
+fn i24_i36_a_site_is_lost_while_a_standby_rehearses() {
+    for seed in 90..98 {
+        let mut world = surveyed(seed, OnLastCopy::SingleCopy);
+        begins(&mut world, Kind::RestorePath);
+        let told = world.until(Duration::from_mins(3), |world| {
+            world.drill().is_some_and(|drill| drill.stage == Stage::There || !drill.is_open())
+        });
+        let drill = world.drill().expect("it was begun").clone();
+        assert!(told && drill.is_open(), "seed {seed}: {drill:#?}");
+        let primary = seed % 2 == 0;
+        let whose = if primary { drill.home } else { drill.target }.expect("both are known");
+        let place = (0..3).find(|place| world.holds(*place, &whose)).expect("it stands somewhere");
+        world.perform(&Deed::Crash { process: Process::Site, place });
+        let outcome = ends(&mut world, seed);
+        let expected = match &outcome {
+            Outcome::Overtaken(_) => primary,
+            Outcome::Failed(why) => !primary && why.contains("not heard"),
+            Outcome::Open | Outcome::Passed | Outcome::Aborted(_) => false,
+        };
+        assert!(expected, "seed {seed}: {outcome:?}");
+        world.perform(&Deed::Start { process: Process::Site, place });
+        heals(&mut world, seed);
+    }
+}

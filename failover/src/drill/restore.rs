@@ -1,6 +1,6 @@
-//! The drill of a former primary's way back: a standby's agent makes a copy beside its instance, has
-//! it lead, write and die, and brings it back under the primary by the path that a former primary
-//! takes. Nobody moves, no client is served by the copy, and it counts for no commit.
+//! The drill of a former primary's way back: a standby's agent makes a copy beside its instance,
+//! has it lead, write and die, and brings it back under the primary by the path that a former
+//! primary takes. Nobody moves, no client is served by the copy, and it counts for no commit.
 //!
 //! The order is a part of the standby's assignment for as long as the drill is at `there`; an agent
 //! that does not find it there any more ends what it began. What came of it is in its reports.

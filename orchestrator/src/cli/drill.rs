@@ -75,8 +75,8 @@ pub enum KindName {
     /// The primary's agent cuts it off, and heals it by itself; whoever takes over does so as in a
     /// disaster. After the dwell the primary goes back
     Isolate,
-    /// A standby's agent makes a copy beside it, has it lead, write and die, and brings it back as a
-    /// former primary is brought back. Nobody moves, no client notices
+    /// A standby's agent makes a copy beside it, has it lead, write and die, and brings it back as
+    /// a former primary is brought back. Nobody moves, no client notices
     RestorePath,
 }
 

@@ -216,7 +216,7 @@ fn closing(report: &Report, screen: Screen) {
         let stands = if one.bundle_stands { "stands" } else { "DOES NOT STAND" };
         let changed = if one.changed_byte_refused { "is refused" } else { "IS ACCEPTED" };
         screen.line(&format!(
-            "  {:<12}{word} in {} · {changes} · its bundle {stands}, one changed byte {changed}",
+            "  {:<14}{word} in {} · {changes} · its bundle {stands}, one changed byte {changed}",
             one.kind.name(),
             seconds(one.ms)
         ));
