@@ -23,7 +23,7 @@ fn obeys(site: u64, sequence: u64, told: Option<&Answer>) -> Report {
     if !told.is_some_and(|answer| matches!(answer.assignment.role, Role::Primary { .. })) {
         return nothing;
     }
-    let position = Position { timeline: Timeline(1), history: Vec::new(), lsn: Lsn(100) };
+    let position = Position { timeline: Timeline(1), history: [].into(), lsn: Lsn(100) };
     Report {
         pledge: Pledge { granted: Epoch(1), ..Pledge::default() },
         server: Server::Writable { position, admits: true, checkpoint: Timeline(1) },
