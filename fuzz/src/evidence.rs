@@ -18,8 +18,8 @@ use failover::report::{
     Stream,
 };
 use failover::{
-    Answer, DrillId, Epoch, Generation, Lsn, Moment, Revision, SystemIdentifier, Timeline, Timestamp,
-    View, VoterId, comply, decide, lease, quorum, zone,
+    Answer, DrillId, Epoch, Generation, Lsn, Moment, Revision, SystemIdentifier, Timeline,
+    Timestamp, View, VoterId, comply, decide, lease, quorum, zone,
 };
 
 use crate::draw::Draw;
