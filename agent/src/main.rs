@@ -169,6 +169,7 @@ async fn alone(layout: &Layout) -> std::io::Result<nix::fcntl::Flock<std::fs::Fi
 /// Ends PostgreSQL cleanly, within ten seconds, and the guard.
 async fn end(config: &Config) -> anyhow::Result<()> {
     let layout = Layout::create(&config.data, &config.run)?;
+    agent::rehearse::clean(&layout).await;
     if tokio::net::UnixStream::connect(layout.guard_socket()).await.is_err() {
         return Ok(());
     }

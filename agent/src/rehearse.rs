@@ -48,6 +48,9 @@ const MIB: u64 = 1 << 20;
 /// What a writable copy of a service must not do, and needs not.
 const OFF: &[(&str, &str)] = &[
     ("archive_mode", "off"),
+    ("restore_command", ""),
+    ("archive_cleanup_command", ""),
+    ("recovery_end_command", ""),
     ("shared_preload_libraries", ""),
     ("session_preload_libraries", ""),
     ("local_preload_libraries", ""),
@@ -67,7 +70,12 @@ const HAS_WRITTEN: &str = "select to_regclass('public.baton_rehearsal') is not n
 pub async fn watch(instance: Arc<Instance>) {
     clean(&instance.layout).await;
     loop {
-        let Some(drill) = ordered(&instance).filter(|drill| !is_said(&instance, *drill)) else {
+        let order = ordered(&instance);
+        if order.is_none() {
+            // Said and heard, or not wanted any more.
+            instance.state().rehearsed = None;
+        }
+        let Some(drill) = order.filter(|drill| !is_said(&instance, *drill)) else {
             tokio::time::sleep(LOOK).await;
             continue;
         };
@@ -81,9 +89,8 @@ pub async fn watch(instance: Arc<Instance>) {
         };
         clean(&instance.layout).await;
         tracing::info!(%drill, ?stands, "the rehearsal is over");
-        match stands {
-            Some(stands) => say(&instance, drill, stands),
-            None => instance.state().rehearsed = None,
+        if let Some(stands) = stands {
+            say(&instance, drill, stands);
         }
     }
 }

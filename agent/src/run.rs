@@ -58,7 +58,11 @@ pub async fn run(
                 return Err(io::Error::other(format!("a sense of the agent ended: {how}")));
             }
             served = &mut listening => return served,
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            _ = stop.wait_for(|stop| *stop) => {
+                tasks.shutdown().await;
+                rehearse::clean(&instance.layout).await;
+                return Ok(());
+            }
         }
     }
 }
