@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// The longest folder name in which `.s.PGSQL.65535` still fits a Unix socket's address.
 const LONGEST_SOCKET_FOLDER: usize = 88;
@@ -198,7 +199,15 @@ fn replace_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Those of the file system.
 pub fn sync_tree(folder: &Path) -> io::Result<()> {
     let opened = std::fs::File::open(folder)?;
-    nix::unistd::syncfs(opened).map_err(io::Error::from)
+    patiently(|| nix::unistd::syncfs(opened).map_err(io::Error::from))
+}
+
+/// Does what a disk may take long for, while whatever else this thread had to do is done by
+/// another: the next beat, the next report, an order to seal.
+pub fn patiently<T>(slow: impl FnOnce() -> T) -> T {
+    let several = Handle::try_current()
+        .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if several { tokio::task::block_in_place(slow) } else { slow() }
 }
 
 /// Makes a removal or a rename in `folder` durable.

@@ -16,7 +16,7 @@ use crate::clone::conninfo_as;
 use crate::config::Setting;
 use crate::guard::client::Notice;
 use crate::instance::{Instance, PerformError};
-use crate::layout::Layout;
+use crate::layout::{Layout, patiently};
 use crate::perform::perform;
 use crate::sql::{Connection, SqlError};
 use crate::start::{remove_tree, resolve};
@@ -86,6 +86,9 @@ pub async fn watch(instance: Arc<Instance>) {
                 Err(error) => Progress::Failed(error.to_string()),
             }),
             () = withdrawn(&instance, drill) => None,
+            () = crowded(&instance.layout) => {
+                Some(Progress::Failed("the disk is filling up beside it".to_owned()))
+            }
         };
         clean(&instance.layout).await;
         tracing::info!(%drill, ?stands, "the rehearsal is over");
@@ -185,12 +188,23 @@ fn told(took: Duration) -> String {
     format!("{}.{} s", took.as_secs(), took.subsec_millis() / 100)
 }
 
-/// How large a copy becomes, if there is room for it.
-fn has_room(layout: &Layout) -> Result<u64, PerformError> {
-    let size = size(&layout.data)?;
+/// Returns once there is so little room left that the instance comes first.
+async fn crowded(layout: &Layout) {
+    while free(layout).is_ok_and(|free| free >= HEADROOM / 2) {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn free(layout: &Layout) -> io::Result<u64> {
     let parent = layout.data.parent().unwrap_or(Path::new("/"));
     let found = nix::sys::statvfs::statvfs(parent).map_err(io::Error::from)?;
-    let free = found.blocks_available().saturating_mul(found.fragment_size());
+    Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+}
+
+/// How large a copy becomes, if there is room for it.
+fn has_room(layout: &Layout) -> Result<u64, PerformError> {
+    let size = patiently(|| size(&layout.data))?;
+    let free = free(layout)?;
     let need = size.saturating_add(size / 10).saturating_add(HEADROOM);
     if free < need {
         return Err(PerformError::NotYet(format!(

@@ -2,7 +2,7 @@
 
 use crate::admission;
 use crate::instance::{Instance, PerformError};
-use crate::layout::{remove_durably, sync_folder, sync_tree};
+use crate::layout::{patiently, remove_durably, sync_folder, sync_tree};
 use crate::settings::{self, Dynamic, Upstream};
 use crate::{history, identity};
 use failover::InstanceId;
@@ -74,7 +74,7 @@ pub fn put_in_place(instance: &Instance, fresh: &std::path::Path) -> Result<(), 
 /// # Errors
 /// Those of the file system.
 pub fn remove_tree(path: &std::path::Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(path) {
+    match patiently(|| std::fs::remove_dir_all(path)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

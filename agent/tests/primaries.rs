@@ -9,7 +9,7 @@ use failover::report::{Down, Server};
 use failover::{Epoch, Generation};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use support::{Site, World, play, wait_for};
+use support::{Site, World, id, play, wait_for};
 use wire::clock::now;
 
 fn end_of(child: &mut Child) {
@@ -83,8 +83,9 @@ fn i08_a_marker_waits_for_its_standby() {
         a.until("proven", |local| local.proven == Some(Epoch(1))).await;
         a.until("enforced", |local| local.enforced == Some(Generation(2))).await;
         assert!(b.instance.report().receiver.is_some());
-        let streams = a.instance.report().streams;
-        assert_eq!(streams.first().map(|s| s.instance.as_str()), Some("b"));
+        // The proof may be through before the next probe has listed who streams.
+        let streams = || a.instance.report().streams;
+        wait_for("seen", || streams().first().is_some_and(|s| s.instance == id("b"))).await;
     });
 }
 
