@@ -7,7 +7,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::cmp::Ordering;
 use core::fmt;
-use core::hash::{Hash, Hasher};
 use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
@@ -37,35 +36,19 @@ fn is_name(text: &str) -> bool {
         && bytes.last() != Some(&b'-')
 }
 
-/// How many letters of a name are compared at once.
-const HEAD: usize = 8;
-
-/// The first letters of a name as a number, in the order of the names: no name holds a NUL.
-fn head(text: &str) -> u64 {
-    let mut head = [0; HEAD];
-    head.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte);
-    u64::from_be_bytes(head)
-}
-
-// Names are copied and compared far more often than made: every judgement looks up by them and
-// names whom it is about. A copy shares the text, and most comparisons end with the head.
+// Names are copied far more often than made: every judgement names whom it is about. A copy shares
+// the text.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name {
-            head: u64,
-            text: Arc<str>,
-        }
+        pub struct $name(Arc<str>);
 
         impl Ord for $name {
+            // Of two copies of one name nothing needs to be read.
             fn cmp(&self, other: &Self) -> Ordering {
-                let short = self.text.len().max(other.text.len()) <= HEAD;
-                match self.head.cmp(&other.head) {
-                    Ordering::Equal if !short => self.text.cmp(&other.text),
-                    ordering => ordering,
-                }
+                if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
             }
         }
 
@@ -75,61 +58,37 @@ macro_rules! name {
             }
         }
 
-        impl PartialEq for $name {
-            fn eq(&self, other: &Self) -> bool {
-                self.cmp(other) == Ordering::Equal
-            }
-        }
-
-        impl Eq for $name {}
-
-        impl Hash for $name {
-            fn hash<H: Hasher>(&self, state: &mut H) {
-                self.text.hash(state);
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_tuple(stringify!($name)).field(&self.text).finish()
-            }
-        }
-
         impl $name {
             /// The name as text: 1 to 40 of `a-z`, `0-9` and `-`.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                &self.text
+                &self.0
             }
         }
 
         impl FromStr for $name {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
-                if is_name(text) {
-                    Ok(Self { head: head(text), text: text.into() })
-                } else {
-                    Err(NameError(text.into()))
-                }
+                if is_name(text) { Ok(Self(text.into())) } else { Err(NameError(text.into())) }
             }
         }
 
         impl TryFrom<String> for $name {
             type Error = NameError;
             fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
+                if is_name(&text) { Ok(Self(text.into())) } else { Err(NameError(text)) }
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                String::from(&*name.text)
+                String::from(&*name.0)
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.text)
+                f.pad(&self.0)
             }
         }
     };
