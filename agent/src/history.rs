@@ -185,7 +185,7 @@ pub fn position(data: &Path, timeline: Timeline, lsn: Lsn) -> Option<Position> {
         history.pop();
         timeline = last.timeline;
     }
-    Some(Position { timeline, history: history.into(), lsn })
+    Some(Position { timeline, history, lsn })
 }
 
 /// The timeline of the segment that holds the last byte before `lsn`: the newest, where a branch

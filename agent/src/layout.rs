@@ -128,11 +128,6 @@ impl Layout {
         self.run.join("lost-tail").join(epoch.to_string())
     }
 
-    /// The data directory of a copy that rehearses.
-    pub fn rehearsal(&self) -> PathBuf {
-        self.beside("rehearsal")
-    }
-
     /// A folder beside the data directory.
     pub fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.data.file_name().unwrap_or_default().to_owned();
@@ -200,6 +195,15 @@ fn replace_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn sync_tree(folder: &Path) -> io::Result<()> {
     let opened = std::fs::File::open(folder)?;
     patiently(|| nix::unistd::syncfs(opened).map_err(io::Error::from))
+}
+
+/// The bytes left to us on a folder's file system.
+///
+/// # Errors
+/// Those of the file system.
+pub fn free(folder: &Path) -> io::Result<u64> {
+    let found = nix::sys::statvfs::statvfs(folder).map_err(io::Error::from)?;
+    Ok(found.blocks_available().saturating_mul(found.fragment_size()))
 }
 
 /// Does what a disk may take long for, while whatever else this thread had to do is done by

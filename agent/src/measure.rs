@@ -236,8 +236,7 @@ fn unit_bytes(unit: &str) -> u64 {
 /// Bytes that PostgreSQL's user may still write where the log is written. Cheap, and looked at with
 /// every probe: a disk fills in seconds, and who has no room is not promoted.
 pub fn room(layout: &Layout) -> Option<u64> {
-    let found = nix::sys::statvfs::statvfs(&layout.data.join("pg_wal")).ok()?;
-    Some(found.blocks_available().saturating_mul(found.fragment_size()))
+    crate::layout::free(&layout.data.join("pg_wal")).ok()
 }
 
 fn slot(row: &Row) -> Option<Slot> {

@@ -14,10 +14,10 @@
 
 use crate::clone::conninfo_as;
 use crate::config::Setting;
-use crate::guard::client::Notice;
 use crate::instance::{Instance, PerformError};
-use crate::layout::{Layout, patiently};
+use crate::layout::{self, Layout, patiently};
 use crate::perform::perform;
+use crate::senses::hear_guard;
 use crate::sql::{Connection, SqlError};
 use crate::start::{remove_tree, resolve};
 use crate::{identity, processes};
@@ -26,10 +26,9 @@ use failover::drill::{Progress, Rehearsed};
 use failover::{Assignment, DrillId, Epoch, InstanceId, Moment, Role};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wire::clock::now;
 
@@ -196,9 +195,7 @@ async fn crowded(layout: &Layout) {
 }
 
 fn free(layout: &Layout) -> io::Result<u64> {
-    let parent = layout.data.parent().unwrap_or(Path::new("/"));
-    let found = nix::sys::statvfs::statvfs(parent).map_err(io::Error::from)?;
-    Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+    layout::free(layout.data.parent().unwrap_or(Path::new("/")))
 }
 
 /// How large a copy becomes, if there is room for it.
@@ -255,8 +252,7 @@ impl Beside {
     async fn begin(of: &Instance) -> Result<Self, PerformError> {
         let mut config = of.config.clone();
         let layout = &of.layout;
-        config.data = layout.rehearsal();
-        config.run = layout.run.join("rehearsal");
+        (config.data, config.run) = places(layout);
         config.tls = identity::installed(layout);
         (config.watchdog, config.monitoring) = (None, None);
         config.hooks.clear();
@@ -268,7 +264,7 @@ impl Beside {
             config.postgres.settings.insert((*name).to_owned(), value);
         }
         let (instance, notices) = Instance::open(config, of.guard_program.clone())?;
-        let hears = tokio::spawn(hear(Arc::clone(&instance), notices));
+        let hears = tokio::spawn(hear_guard(Arc::clone(&instance), notices));
         let copy = Self { instance, hears };
         copy.instance.attach().await?;
         Ok(copy)
@@ -349,7 +345,7 @@ impl Beside {
     /// above what is off.
     fn forget_altered(&self) -> io::Result<()> {
         let file = self.instance.layout.data.join("postgresql.auto.conf");
-        crate::layout::replace(&file, b"")
+        layout::replace(&file, b"")
     }
 }
 
@@ -363,27 +359,18 @@ fn last_line(log: &Path) -> String {
     text.lines().rev().find(|line| line.contains("FATAL")).unwrap_or_default().to_owned()
 }
 
-async fn hear(instance: Arc<Instance>, mut notices: mpsc::UnboundedReceiver<Notice>) {
-    while let Some(notice) = notices.recv().await {
-        match notice {
-            Notice::Exited(exited) => instance.note_exit(&exited),
-            Notice::Lost => instance.replace_guard().await,
-        }
-    }
+/// The copy's data directory and run directory.
+fn places(of: &Layout) -> (PathBuf, PathBuf) {
+    (of.beside("rehearsal"), of.run.join("rehearsal"))
 }
 
 /// Ends whatever is left of a rehearsal, and removes it.
 pub async fn clean(layout: &Layout) {
-    let data = layout.rehearsal();
+    let (data, run) = places(layout);
     processes::end_within(&data).await;
     // Its guard, which has nothing to guard and nobody to serve, ends by itself.
-    let others = ["new", "aside", "quarantine"].map(|suffix| {
-        let mut name = data.file_name().unwrap_or_default().to_owned();
-        name.push(".");
-        name.push(suffix);
-        data.with_file_name(name)
-    });
-    let run = layout.run.join("rehearsal");
+    let others = ["new", "aside", "quarantine"];
+    let others = others.map(|suffix| layout.beside(&format!("rehearsal.{suffix}")));
     for path in others.iter().chain([&data, &run]) {
         if let Err(error) = remove_tree(path) {
             tracing::warn!(%error, path = %path.display(), "what is left of a rehearsal stays");

@@ -165,7 +165,7 @@ async fn settled(
         {
             let timeline = Timeline(current);
             let history = history_of(instance, source, timeline).await?;
-            return Ok(Position { timeline, history: history.into(), lsn: Lsn(u64::MAX) });
+            return Ok(Position { timeline, history, lsn: Lsn(u64::MAX) });
         }
         tokio::time::sleep(STEP).await;
     }

@@ -41,7 +41,8 @@ pub async fn start(
     Ok(tasks)
 }
 
-async fn hear_guard(instance: Arc<Instance>, mut notices: mpsc::UnboundedReceiver<Notice>) {
+/// Takes the guard's word for what ends.
+pub async fn hear_guard(instance: Arc<Instance>, mut notices: mpsc::UnboundedReceiver<Notice>) {
     while let Some(notice) = notices.recv().await {
         match notice {
             Notice::Exited(exited) => instance.note_exit(&exited),

@@ -228,7 +228,7 @@ impl State {
         }
         self.position = history::position(&layout.data, timeline, lsn).unwrap_or(Position {
             timeline,
-            history: [].into(),
+            history: Vec::new(),
             lsn,
         });
         if let Some(before) = &self.facts {

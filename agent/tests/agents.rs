@@ -10,6 +10,7 @@ use failover::{Epoch, Generation, Role};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::Duration;
+use support::pair::Pair;
 use support::process::{Agent, guard_of, postmaster_of, primary, writable};
 use support::voter::Voter;
 use support::{World, play, wait_for};
@@ -163,18 +164,11 @@ fn usage(pid: u32) -> u64 {
 #[test]
 fn i14_a_killed_primary_returns_by_itself() {
     play("i14_a_killed_primary_returns_by_itself", async {
-        let world = World::new(&["a", "b"]);
-        let (at_a, at_b) = (Voter::start(&world).await, Voter::start(&world).await);
-        let mut a = Agent::start(&world, "a", &at_a);
-        let _b = Agent::start(&world, "b", &at_b);
-        at_a.show(world.assignment("a", 1, primary(), &["b"], 1), Some(Epoch(1)));
+        let Pair { world, at_a, at_b, mut a, b: _b } = Pair::new().await;
         let standby = |upstream: &str| Role::Standby { upstream: support::id(upstream) };
-        at_b.show(world.assignment("b", 1, standby("a"), &[], 0), None);
-        wait_for("admitted", || writable(&at_a) == Some(true)).await;
         let enforces = |voter: &Voter, generation| {
             voter.last().is_some_and(|report| report.enforced == Some(Generation(generation)))
         };
-        wait_for("enforced", || enforces(&at_a, 1)).await;
         let (pid, guard) = (postmaster(&world).unwrap(), guard(&world));
         a.kill();
         for pid in [guard, pid].into_iter().chain(processes::children(pid)) {

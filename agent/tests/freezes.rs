@@ -10,14 +10,14 @@ use agent::guard::client::{Guard, Start};
 use agent::layout::Layout;
 use agent::processes;
 use agent::sql::Access;
-use failover::{Epoch, Generation, Moment, Role};
+use failover::{Epoch, Moment, Role};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::process::{Agent, guard_of, postmaster_of, primary, writable};
-use support::voter::Voter;
+use support::pair::Pair;
+use support::process::{Agent, guard_of, postmaster_of, writable};
 use support::{World, id, play, program, wait_for};
 use wire::clock::now;
 
@@ -97,12 +97,6 @@ fn last(seen: &Seen) -> Moment {
     seen.lock().unwrap().last().map_or(Moment(0), |(_, answered, _)| *answered)
 }
 
-fn access(world: &World, name: &str) -> Access {
-    let config = world.config(name);
-    let layout = Layout::create(&config.data, &config.run).unwrap();
-    Access::new(&layout, config.postgres.listen)
-}
-
 async fn number(access: &Access, query: &str) -> Option<String> {
     let connection = access.connect().await.ok()?;
     connection.text(query, Duration::from_secs(10)).await.ok().flatten()
@@ -117,27 +111,10 @@ fn after(moment: Moment, seen: &Seen) -> Duration {
     last(seen).since(moment)
 }
 
-/// Primary `a` with a watchdog and standby `b`, each under a voter of its own.
-async fn two_sites(device: &Path) -> (World, (Voter, Voter), (Agent, Agent)) {
-    let mut world = World::new(&["a", "b"]);
-    std::fs::write(device, "").unwrap();
-    world.watchdog = Some(device.to_owned());
-    let (at_a, at_b) = (Voter::start(&world).await, Voter::start(&world).await);
-    let a = Agent::start(&world, "a", &at_a);
-    world.watchdog = None;
-    let b = Agent::start(&world, "b", &at_b);
-    at_a.show(world.assignment("a", 1, primary(), &["b"], 1), Some(Epoch(1)));
-    at_b.show(world.assignment("b", 1, standby("a"), &[], 0), None);
-    wait_for("admitted", || writable(&at_a) == Some(true)).await;
-    wait_for("enforced", || at_a.last().is_some_and(|r| r.enforced == Some(Generation(1)))).await;
-    (world, (at_a, at_b), (a, b))
-}
-
 async fn freeze(frozen: Frozen) {
-    let folder = tempfile::tempdir().unwrap();
-    let device = folder.path().join("watchdog");
-    let (world, (at_a, at_b), (a, _b)) = two_sites(&device).await;
-    let (to_a, to_b) = (access(&world, "a"), access(&world, "b"));
+    let (pair, device) = Pair::watched().await;
+    let Pair { world, at_a, at_b, a, b: _b } = pair;
+    let (to_a, to_b) = (world.access("a"), world.access("b"));
     let made = to_a.connect().await.unwrap();
     made.execute("create table t (n bigint)", Duration::from_secs(10)).await.unwrap();
     let (reads, reader) = session(&to_a, false).await;
@@ -272,6 +249,25 @@ fn i03_a_guard_that_is_stopped_is_ended_with_what_it_guards() {
         assert_eq!(status.pid, None);
         assert!(second.try_recv().is_err(), "whoever ended it is not told that it is lost");
         anew.end().await;
+    });
+}
+
+/// Its agent died after it started it and before it connected, and no agent comes after it.
+#[test]
+fn a_guard_that_nobody_comes_to_leaves() {
+    play("a_guard_that_nobody_comes_to_leaves", async {
+        let folder = tempfile::tempdir().unwrap();
+        let mut guard = tokio::process::Command::new(program())
+            .arg("guard")
+            .arg("--socket")
+            .arg(folder.path().join("guard.sock"))
+            .arg("--lock")
+            .arg(folder.path().join("guard.lock"))
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let ended = tokio::time::timeout(Duration::from_mins(1), guard.wait()).await;
+        assert!(ended.expect("it leaves").unwrap().success());
     });
 }
 

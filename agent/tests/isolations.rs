@@ -4,46 +4,30 @@
 
 mod support;
 
-use agent::layout::Layout;
 use agent::processes;
 use agent::sql::Access;
 use failover::drill::Isolation;
 use failover::report::{Down, Server};
-use failover::{Assignment, DrillId, Epoch, Generation, Role};
+use failover::{Assignment, DrillId, Epoch};
 use std::time::Duration;
-use support::process::{Agent, postmaster_of, primary, writable};
-use support::voter::Voter;
-use support::{World, id, play, wait_for};
+use support::pair::Pair;
+use support::process::{postmaster_of, primary, writable};
+use support::{play, wait_for};
 use wire::clock::now;
 
 const DRILL: DrillId = DrillId(7);
 const BOUND: Duration = Duration::from_secs(5);
 
-/// Primary `a` and standby `b`, each under a voter of its own.
+/// A primary and its standby, and the way into the primary.
 struct Sites {
-    world: World,
-    at_a: Voter,
-    at_b: Voter,
-    a: Agent,
-    _b: Agent,
     to_a: Access,
+    pair: Pair,
 }
 
 impl Sites {
     async fn new() -> Self {
-        let world = World::new(&["a", "b"]);
-        let (at_a, at_b) = (Voter::start(&world).await, Voter::start(&world).await);
-        let (a, b) = (Agent::start(&world, "a", &at_a), Agent::start(&world, "b", &at_b));
-        at_a.show(world.assignment("a", 1, primary(), &["b"], 1), Some(Epoch(1)));
-        let follows = Role::Standby { upstream: id("a") };
-        at_b.show(world.assignment("b", 1, follows, &[], 0), None);
-        wait_for("admitted", || writable(&at_a) == Some(true)).await;
-        wait_for("enforced", || at_a.last().is_some_and(|r| r.enforced == Some(Generation(1))))
-            .await;
-        let config = world.config("a");
-        let layout = Layout::create(&config.data, &config.run).unwrap();
-        let to_a = Access::new(&layout, config.postgres.listen);
-        let sites = Self { world, at_a, at_b, a, _b: b, to_a };
+        let pair = Pair::new().await;
+        let sites = Self { to_a: pair.world.access("a"), pair };
         sites.execute("create table t (n bigint)").await.unwrap();
         sites
     }
@@ -60,9 +44,9 @@ impl Sites {
     }
 
     fn orders(&self, at_most: Duration) {
-        let assignment = self.world.assignment("a", 1, primary(), &["b"], 1);
+        let assignment = self.pair.world.assignment("a", 1, primary(), &["b"], 1);
         let isolate = Some(Isolation { drill: DRILL, at_most });
-        self.at_a.show(Assignment { isolate, ..assignment }, Some(Epoch(1)));
+        self.pair.at_a.show(Assignment { isolate, ..assignment }, Some(Epoch(1)));
     }
 
     /// With one row, and cut off; its postmaster.
@@ -73,26 +57,26 @@ impl Sites {
     }
 
     fn heard(&self) -> usize {
-        self.at_a.shown.lock().unwrap().reports.len()
+        self.pair.at_a.shown.lock().unwrap().reports.len()
     }
 
     fn streams_to_b(&self) -> bool {
-        let report = self.at_b.last().unwrap();
+        let report = self.pair.at_b.last().unwrap();
         report.receiver.is_some_and(|receiver| {
-            receiver.streaming && receiver.age < self.world.timing.suspect_after
+            receiver.streaming && receiver.age < self.pair.world.timing.suspect_after
         })
     }
 
     /// PostgreSQL was stopped in its tracks.
     async fn until_frozen(&self) -> u32 {
-        let postmaster = postmaster_of(&self.world, "a").unwrap();
+        let postmaster = postmaster_of(&self.pair.world, "a").unwrap();
         let stops = || processes::stat(postmaster).is_none_or(|stat| stat.state == 'T');
         wait_for("frozen", stops).await;
         postmaster
     }
 
     async fn serves_again(&self, rows: &str) {
-        wait_for("admitted again", || writable(&self.at_a) == Some(true)).await;
+        wait_for("admitted again", || writable(&self.pair.at_a) == Some(true)).await;
         wait_for("it streams", || self.streams_to_b()).await;
         for _ in 0..100 {
             if self.execute("insert into t values (2)").await.is_some() {
@@ -111,11 +95,11 @@ impl Sites {
 fn i36_a_primary_that_is_cut_off_is_silent_fenced_and_back() {
     play("i36_a_primary_that_is_cut_off_is_silent_fenced_and_back", async {
         let sites = Sites::new().await;
-        let timing = sites.world.timing.clone();
+        let timing = sites.pair.world.timing.clone();
         let at_most = timing.suspect_after * 3;
         let postmaster = sites.cut_off(at_most).await;
         let began = now();
-        let port = sites.world.config("a").listen;
+        let port = sites.pair.world.config("a").listen;
         assert!(tokio::net::TcpStream::connect(port).await.is_ok(), "nothing refuses");
         tokio::time::sleep(timing.heartbeat).await;
         let heard = sites.heard();
@@ -126,12 +110,12 @@ fn i36_a_primary_that_is_cut_off_is_silent_fenced_and_back() {
         assert!(now().since(began) < bound + Duration::from_secs(3), "as every primary is");
         wait_for("no sign of it", || !sites.streams_to_b()).await;
         assert_eq!(sites.heard(), heard, "it says nothing");
-        assert_eq!(postmaster_of(&sites.world, "a"), None, "and starts nothing");
+        assert_eq!(postmaster_of(&sites.pair.world, "a"), None, "and starts nothing");
         wait_for("it is heard", || sites.heard() > heard).await;
         let lasted = now().since(began);
         assert!(lasted + Duration::from_millis(500) >= at_most, "{lasted:?}");
         assert!(lasted < at_most + Duration::from_secs(2), "{lasted:?}");
-        let report = sites.at_a.shown.lock().unwrap().reports[heard].clone();
+        let report = sites.pair.at_a.shown.lock().unwrap().reports[heard].clone();
         assert_eq!(report.pledge.isolated, Some(DRILL));
         assert_eq!(report.server, Server::Down(Down::Fenced));
         sites.serves_again("2").await;
@@ -147,15 +131,19 @@ fn i36_an_agent_that_is_started_again_ends_it() {
     play("i36_an_agent_that_is_started_again_ends_it", async {
         let mut sites = Sites::new().await;
         let postmaster = sites.cut_off(Duration::from_mins(1)).await;
-        sites.a.kill();
+        sites.pair.a.kill();
         let heard = sites.heard();
-        sites.a.restart();
+        sites.pair.a.restart();
         wait_for("it is heard", || sites.heard() > heard).await;
-        assert_eq!(sites.at_a.last().unwrap().pledge.isolated, Some(DRILL));
+        assert_eq!(sites.pair.at_a.last().unwrap().pledge.isolated, Some(DRILL));
         let same = processes::is_alive(postmaster);
         sites.serves_again("2").await;
         if same {
-            assert_eq!(postmaster_of(&sites.world, "a"), Some(postmaster), "it was only woken");
+            assert_eq!(
+                postmaster_of(&sites.pair.world, "a"),
+                Some(postmaster),
+                "it was only woken"
+            );
         }
     });
 }
@@ -166,9 +154,9 @@ fn i36_an_agent_that_dies_cut_off_leaves_nothing_behind() {
     play("i36_an_agent_that_dies_cut_off_leaves_nothing_behind", async {
         let mut sites = Sites::new().await;
         let postmaster = sites.cut_off(Duration::from_mins(1)).await;
-        sites.a.kill();
+        sites.pair.a.kill();
         wait_for("the guard has ended it", || !processes::is_alive(postmaster)).await;
-        sites.a.restart();
+        sites.pair.a.restart();
         sites.serves_again("2").await;
     });
 }

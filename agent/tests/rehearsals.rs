@@ -4,47 +4,28 @@
 
 mod support;
 
-use agent::layout::Layout;
 use agent::processes;
 use agent::sql::Access;
 use failover::drill::Progress;
-use failover::{Assignment, DrillId, Epoch, Generation, Role};
+use failover::{Assignment, DrillId, Role};
 use std::path::PathBuf;
 use std::time::Duration;
-use support::process::{Agent, primary, writable};
-use support::voter::Voter;
-use support::{World, id, play, wait_for};
+use support::pair::Pair;
+use support::{id, play, wait_for};
 
 const DRILL: DrillId = DrillId(9);
 const BOUND: Duration = Duration::from_secs(5);
 
-/// Primary `a` and standby `b`, each under a voter of its own.
+/// A primary and its standby, and the way into the primary.
 struct Sites {
-    at_a: Voter,
-    at_b: Voter,
-    _a: Agent,
-    b: Agent,
     to_a: Access,
-    // Last: what the agents need goes after them.
-    world: World,
+    pair: Pair,
 }
 
 impl Sites {
     async fn new() -> Self {
-        let world = World::new(&["a", "b"]);
-        let (at_a, at_b) = (Voter::start(&world).await, Voter::start(&world).await);
-        let (a, b) = (Agent::start(&world, "a", &at_a), Agent::start(&world, "b", &at_b));
-        at_a.show(world.assignment("a", 1, primary(), &["b"], 1), Some(Epoch(1)));
-        let config = world.config("a");
-        let layout = Layout::create(&config.data, &config.run).unwrap();
-        let to_a = Access::new(&layout, config.postgres.listen);
-        let sites = Self { at_a, at_b, _a: a, b, to_a, world };
-        sites.orders(None);
-        wait_for("admitted", || writable(&sites.at_a) == Some(true)).await;
-        wait_for("enforced", || {
-            sites.at_a.last().is_some_and(|report| report.enforced == Some(Generation(1)))
-        })
-        .await;
+        let pair = Pair::new().await;
+        let sites = Self { to_a: pair.world.access("a"), pair };
         sites.execute("create table t (n bigint)").await;
         sites
     }
@@ -59,19 +40,19 @@ impl Sites {
 
     fn orders(&self, rehearse: Option<DrillId>) {
         let follows = Role::Standby { upstream: id("a") };
-        let assignment = self.world.assignment("b", 1, follows, &[], 0);
-        self.at_b.show(Assignment { rehearse, ..assignment }, None);
+        let assignment = self.pair.world.assignment("b", 1, follows, &[], 0);
+        self.pair.at_b.show(Assignment { rehearse, ..assignment }, None);
     }
 
     fn said(&self) -> Option<Progress> {
-        let said = self.at_b.last()?.rehearsed?;
+        let said = self.pair.at_b.last()?.rehearsed?;
         assert_eq!(said.drill, DRILL);
         Some(said.stands)
     }
 
     /// Where the copy is: its data directory and what lies beside, its run directory.
     fn places(&self) -> [PathBuf; 3] {
-        let config = self.world.config("b");
+        let config = self.pair.world.config("b");
         let name = |suffix: &str| config.data.with_file_name(format!("pgdata.rehearsal{suffix}"));
         [name(""), name(".new"), config.run.join("rehearsal")]
     }
@@ -107,13 +88,14 @@ fn i09_i36_a_copy_leads_dies_and_comes_back_and_nothing_is_left_of_it() {
             Some(Progress::Done(text)) => assert!(text.contains("caught up with a at"), "{text}"),
             other => panic!("{other:?}"),
         }
-        let notes = sites.at_a.last().unwrap().notes;
+        let notes = sites.pair.at_a.last().unwrap().notes;
         assert!(!notes.iter().any(|note| note.subject == "impostor"), "nobody ended its stream");
         assert!(sites.is_clean(), "{:?}", sites.places());
         assert_eq!(sites.ask("select count(*) from t").await, Some(rows.to_string()));
         let written = "select to_regclass('public.baton_rehearsal') is null";
         assert_eq!(sites.ask(written).await.as_deref(), Some("t"));
-        let streams = || sites.at_b.last().is_some_and(|r| r.receiver.is_some_and(|r| r.streaming));
+        let streams =
+            || sites.pair.at_b.last().is_some_and(|r| r.receiver.is_some_and(|r| r.streaming));
         wait_for("it still streams", streams).await;
         // Said once: the same order is not obeyed again.
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -140,9 +122,9 @@ fn i36_an_agent_killed_while_it_rehearses_cleans_up() {
         let mut sites = Sites::new().await;
         sites.orders(Some(DRILL));
         sites.until_copied().await;
-        sites.b.kill();
+        sites.pair.b.kill();
         sites.orders(None);
-        sites.b.restart();
+        sites.pair.b.restart();
         wait_for("it is gone", || sites.is_clean()).await;
     });
 }

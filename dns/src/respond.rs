@@ -44,11 +44,9 @@ pub fn sight(message: Vec<u8>, from: SocketAddr, protocol: Protocol) -> Sighted 
     if OpCode::from_u8((flags >> 3) & 0x0f) != OpCode::Query {
         return Sighted::Error(error(header, ResponseCode::NotImp));
     }
-    // Not one question: FORMERR (RFC 9619).
-    if !questions.starts_with(&[0, 1]) {
-        return Sighted::Error(error(header, ResponseCode::FormErr));
-    }
-    if !is_whole(message.get(HEADER..).unwrap_or_default()) {
+    // Not one question (RFC 9619), or one of no whole name: FORMERR.
+    let name = message.get(HEADER..).unwrap_or_default();
+    if !questions.starts_with(&[0, 1]) || !is_whole(name) {
         return Sighted::Error(error(header, ResponseCode::FormErr));
     }
     match Request::from_bytes(message, from, protocol) {

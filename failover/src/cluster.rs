@@ -308,6 +308,19 @@ pub enum Trigger {
     Failover,
 }
 
+impl Trigger {
+    /// Its stable name, as metrics and traces have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bootstrap => "bootstrap",
+            Self::PrimaryLost => "primary-lost",
+            Self::Switchover => "switchover",
+            Self::Failover => "failover",
+        }
+    }
+}
+
 /// The one change of primary under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {

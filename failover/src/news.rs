@@ -101,9 +101,10 @@ mod tests {
     use super::*;
     use crate::ids::{Lsn, Timeline};
     use crate::report::Down;
+    use alloc::vec::Vec;
 
     fn at(timeline: u32, lsn: u64) -> Position {
-        Position { timeline: Timeline(timeline), history: [].into(), lsn: Lsn(lsn) }
+        Position { timeline: Timeline(timeline), history: Vec::new(), lsn: Lsn(lsn) }
     }
 
     fn recovery(position: Position) -> Server {

@@ -6,7 +6,7 @@
 //! (PostgreSQL, continuous-archiving, Timelines).
 
 use crate::ids::{Lsn, Timeline};
-use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -25,29 +25,10 @@ pub struct Switch {
 pub struct Position {
     /// The timeline it is on.
     pub timeline: Timeline,
-    /// Every earlier timeline, oldest first, and where it was left. A copy shares them.
-    #[serde(with = "list")]
-    pub history: Arc<[Switch]>,
+    /// Every earlier timeline, oldest first, and where it was left.
+    pub history: Vec<Switch>,
     /// The end of the durable write-ahead log.
     pub lsn: Lsn,
-}
-
-/// A shared list is written as a list.
-mod list {
-    use super::Switch;
-    use alloc::sync::Arc;
-    use alloc::vec::Vec;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(list: &[Switch], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(list)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Arc<[Switch]>, D::Error> {
-        Vec::deserialize(from).map(Arc::from)
-    }
 }
 
 impl fmt::Display for Position {
@@ -60,7 +41,7 @@ impl Position {
     /// Compares two places. `None`: the histories have forked, neither contains the other.
     #[must_use]
     pub fn compare(&self, other: &Self) -> Option<Ordering> {
-        let shared = self.history.iter().zip(&*other.history).take_while(|(a, b)| a == b).count();
+        let shared = self.history.iter().zip(&other.history).take_while(|(a, b)| a == b).count();
         match (self.history.get(shared), other.history.get(shared)) {
             (None, None) if self.timeline == other.timeline => Some(self.lsn.cmp(&other.lsn)),
             (None, Some(left)) if left.timeline == self.timeline && self.lsn <= left.at => {

@@ -83,7 +83,7 @@ fn service_changes() -> Vec<ServiceChange> {
 }
 
 fn at(timeline: u32, lsn: u64) -> Position {
-    Position { timeline: Timeline(timeline), history: [].into(), lsn: Lsn(lsn) }
+    Position { timeline: Timeline(timeline), history: vec![], lsn: Lsn(lsn) }
 }
 
 fn event(change: Change) -> Event {

@@ -5,11 +5,6 @@ use std::collections::BinaryHeap;
 
 use crate::clock::At;
 
-/// A time, and the order among what is due then.
-type When = (At, u64);
-
-const NEVER: When = (At(u64::MAX), u64::MAX);
-
 struct Due<T> {
     at: At,
     order: u64,
@@ -17,7 +12,7 @@ struct Due<T> {
 }
 
 impl<T> Due<T> {
-    fn when(&self) -> When {
+    fn when(&self) -> (At, u64) {
         (self.at, self.order)
     }
 }
@@ -49,23 +44,15 @@ impl<T> Ord for Due<T> {
 /// all events are such, and need not be sorted among the others.
 pub(crate) struct Queue<T> {
     heap: BinaryHeap<Due<T>>,
-    slots: Vec<Option<T>>,
-    /// When each slot is due.
-    due: Vec<When>,
-    /// The slot that is due first; nothing is [`NEVER`].
-    first: (When, usize),
+    slots: Vec<Option<Due<T>>>,
+    /// The slot that is due first.
+    first: Option<usize>,
     order: u64,
 }
 
 impl<T> Queue<T> {
-    pub(crate) fn new() -> Self {
-        Self {
-            heap: BinaryHeap::new(),
-            slots: Vec::new(),
-            due: Vec::new(),
-            first: (NEVER, 0),
-            order: 0,
-        }
+    pub(crate) const fn new() -> Self {
+        Self { heap: BinaryHeap::new(), slots: Vec::new(), first: None, order: 0 }
     }
 
     #[inline]
@@ -80,44 +67,42 @@ impl<T> Queue<T> {
         self.order += 1;
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, || None);
-            self.due.resize(slot + 1, NEVER);
         }
-        let due = (at, self.order);
-        self.slots[slot] = Some(what);
-        self.due[slot] = due;
-        if self.first.1 == slot {
-            self.find_first();
-        } else {
-            self.first = self.first.min((due, slot));
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(Due { at, order: self.order, what });
         }
+        self.find_first();
     }
 
     fn find_first(&mut self) {
-        let due = self.due.iter().enumerate().map(|(slot, due)| (*due, slot));
-        self.first = due.min().unwrap_or((NEVER, 0));
+        let due = self.slots.iter().enumerate();
+        let due = due.filter_map(|(slot, due)| Some((due.as_ref()?.when(), slot)));
+        self.first = due.min().map(|(_, slot)| slot);
     }
 
-    fn sorted(&self) -> When {
-        self.heap.peek().map_or(NEVER, Due::when)
+    fn slot(&self) -> Option<&Due<T>> {
+        self.slots.get(self.first?)?.as_ref()
     }
 
     /// When the next one is due.
     #[inline]
     pub(crate) fn next(&self) -> Option<At> {
-        let next = self.sorted().min(self.first.0);
-        (next != NEVER).then_some(next.0)
+        let (sorted, slot) = (self.heap.peek().map(|due| due.at), self.slot().map(|due| due.at));
+        sorted.into_iter().chain(slot).min()
     }
 
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<(At, T)> {
-        let ((at, _), slot) = self.first;
-        if self.first.0 < self.sorted() {
-            let what = self.slots[slot].take();
-            self.due[slot] = NEVER;
-            self.find_first();
-            return what.map(|what| (at, what));
-        }
-        self.heap.pop().map(|due| (due.at, due.what))
+        let sorted = self.heap.peek().map(Due::when);
+        let due = match self.slot().map(Due::when) {
+            Some(slot) if sorted.is_none_or(|sorted| slot < sorted) => {
+                let due = self.slots.get_mut(self.first?)?.take();
+                self.find_first();
+                due
+            }
+            Some(_) | None => self.heap.pop(),
+        };
+        due.map(|due| (due.at, due.what))
     }
 }
 

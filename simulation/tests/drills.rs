@@ -111,15 +111,21 @@ fn i36_i37_what_nobody_tells_is_not_good() {
     }
 }
 
-/// The primary has been told to cut itself off, and has had the time to.
-fn isolated(seed: u64, on_last_copy: OnLastCopy) -> World {
+/// All that was looked at is good, and whoever is to act is told so.
+fn told(seed: u64, kind: Kind, on_last_copy: OnLastCopy) -> World {
     let mut world = surveyed(seed, on_last_copy);
-    begins(&mut world, Kind::Isolate);
+    begins(&mut world, kind);
     let told = world.until(Duration::from_mins(3), |world| {
         world.drill().is_some_and(|drill| drill.stage == Stage::There || !drill.is_open())
     });
     let drill = world.drill().expect("it was begun");
     assert!(told && drill.is_open(), "seed {seed}: {drill:#?}");
+    world
+}
+
+/// The primary has been told to cut itself off, and has had the time to.
+fn isolated(seed: u64, on_last_copy: OnLastCopy) -> World {
+    let mut world = told(seed, Kind::Isolate, on_last_copy);
     world.until(Duration::from_millis(1_200), |_| false);
     world
 }
@@ -229,13 +235,8 @@ fn i36_a_standby_rehearses_a_former_primarys_way_back() {
 #[test]
 fn i24_i36_a_site_is_lost_while_a_standby_rehearses() {
     for seed in 90..98 {
-        let mut world = surveyed(seed, OnLastCopy::SingleCopy);
-        begins(&mut world, Kind::RestorePath);
-        let told = world.until(Duration::from_mins(3), |world| {
-            world.drill().is_some_and(|drill| drill.stage == Stage::There || !drill.is_open())
-        });
+        let mut world = told(seed, Kind::RestorePath, OnLastCopy::SingleCopy);
         let drill = world.drill().expect("it was begun").clone();
-        assert!(told && drill.is_open(), "seed {seed}: {drill:#?}");
         let primary = seed % 2 == 0;
         let whose = if primary { drill.home } else { drill.target }.expect("both are known");
         let place = (0..3).find(|place| world.holds(*place, &whose)).expect("it stands somewhere");

@@ -26,6 +26,10 @@ use std::time::Duration;
 /// The shortest timeout of a watchdog is a second.
 const FEED_EVERY: Duration = Duration::from_millis(250);
 
+/// How long a guard waits for the agent that started it. That agent connects within milliseconds,
+/// or has died.
+const COMES_WITHIN: Duration = Duration::from_secs(10);
+
 /// What the guard is started with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -73,6 +77,7 @@ pub fn run(settings: &Settings) -> io::Result<()> {
         let _ = terminate.wait();
         guard.end();
     })?;
+    thread(&guard, Guard::expect_an_agent)?;
     if settings.watchdog.is_some() {
         thread(&guard, Guard::feed)?;
     }
@@ -120,6 +125,13 @@ impl Guard {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves when nobody comes.
+    fn expect_an_agent(&self) {
+        let nobody = |inner: &mut Inner| inner.served == 0;
+        let waited = self.started.wait_timeout_while(self.lock(), COMES_WITHIN, nobody);
+        leave_if_idle(&mut waited.unwrap_or_else(PoisonError::into_inner).0);
     }
 
     /// Waits for the child; when it ends, ends every orphan of it, and only then tells the agent.

@@ -1,13 +1,16 @@
 //! Real instances on loopback, each with a guard of its own, all gone when the test ends.
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+pub mod pair;
 pub mod process;
 pub mod voter;
 
 use agent::config::{Config, Postgres};
 use agent::instance::{Instance, PerformError};
+use agent::layout::Layout;
 use agent::perform::perform;
 use agent::senses;
+use agent::sql::Access;
 use failover::cluster::Enforce;
 use failover::comply::Action;
 use failover::topology::{Instance as Declared, Timing};
@@ -172,6 +175,13 @@ impl World {
             hooks: self.hooks.clone(),
             rehearses: false,
         }
+    }
+
+    /// The way into an instance's PostgreSQL.
+    pub fn access(&self, name: &str) -> Access {
+        let config = self.config(name);
+        let layout = Layout::create(&config.data, &config.run).unwrap();
+        Access::new(&layout, config.postgres.listen)
     }
 
     /// An instance whose senses run, and that does only what the test tells it.

@@ -93,3 +93,16 @@ pub enum Outcome {
     /// The chosen primary was lost before it was verified; another transition took over.
     Superseded(TransitionId),
 }
+
+impl Outcome {
+    /// Its stable name, as metrics and traces have it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Done => "done",
+            Self::Aborted(_) => "aborted",
+            Self::Superseded(_) => "superseded",
+        }
+    }
+}

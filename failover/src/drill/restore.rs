@@ -90,23 +90,26 @@ pub(super) fn rehearsed(case: &Case<'_>, drill: &Drill) -> Opinion {
     if let Some(hold) = held(case) {
         return Opinion::Wait([hold].into());
     }
+    let fails = |why: String| end(Outcome::Failed(why));
+    let waits = |text: &str| wait("rehearsal", Some(target), text);
+    let Some(report) = case.report(target) else {
+        let gone = case.view.silence(target, case.now) >= KNOW_WITHIN;
+        return if gone {
+            fails(format!("{target} is not heard any more"))
+        } else {
+            waits("it is not heard")
+        };
+    };
     let since = case.view.drilled(drill, case.now);
-    let late =
-        || Outcome::Failed(format!("not done within {} h", REHEARSED_WITHIN.as_secs() / 3_600));
-    let said = case.report(target).map(|report| report.rehearsed.as_ref());
-    let own = said.map(|said| said.filter(|said| said.drill == drill.id).map(|said| &said.stands));
-    match own {
-        Some(Some(Progress::Done(text))) => ended_with(Outcome::Passed, text.clone()),
-        Some(Some(Progress::Failed(why))) => end(Outcome::Failed(format!("{target}: {why}"))),
-        Some(Some(Progress::UnderWay(_))) if since >= REHEARSED_WITHIN => end(late()),
-        Some(Some(Progress::UnderWay(what))) => wait("rehearsal", Some(target), what.clone()),
-        Some(None) if since >= KNOW_WITHIN => {
-            end(Outcome::Failed(format!("the agent of {target} did not begin")))
+    let own = report.rehearsed.as_ref().filter(|said| said.drill == drill.id);
+    match own.map(|said| &said.stands) {
+        Some(Progress::Done(text)) => ended_with(Outcome::Passed, text.clone()),
+        Some(Progress::Failed(why)) => fails(format!("{target}: {why}")),
+        Some(Progress::UnderWay(_)) if since >= REHEARSED_WITHIN => {
+            fails(format!("not done within {} h", REHEARSED_WITHIN.as_secs() / 3_600))
         }
-        Some(None) => wait("rehearsal", Some(target), "it is told to begin"),
-        None if case.view.silence(target, case.now) >= KNOW_WITHIN => {
-            end(Outcome::Failed(format!("{target} is not heard any more")))
-        }
-        None => wait("rehearsal", Some(target), "it is not heard"),
+        Some(Progress::UnderWay(what)) => waits(what),
+        None if since >= KNOW_WITHIN => fails(format!("the agent of {target} did not begin")),
+        None => waits("it is told to begin"),
     }
 }

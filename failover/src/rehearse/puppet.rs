@@ -8,6 +8,7 @@ use crate::report::{Down, Proof, Receiver, Report, Server, Stream};
 use crate::time::Moment;
 use crate::view::View;
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 /// What a promotion and its marker write.
@@ -195,8 +196,8 @@ fn releases(service: &Service, streams: &[Stream]) -> bool {
 fn promoted(position: &Position, epoch: Epoch) -> Position {
     let number = u32::try_from(epoch.0).unwrap_or(u32::MAX);
     let next = Timeline(number.max(position.timeline.0.saturating_add(1)));
-    let left = Switch { timeline: position.timeline, at: position.lsn };
-    let history = position.history.iter().copied().chain([left]).collect();
+    let mut history: Vec<Switch> = position.history.clone();
+    history.push(Switch { timeline: position.timeline, at: position.lsn });
     let lsn = Lsn(position.lsn.0.saturating_add(MARKER));
     Position { timeline: next, history, lsn }
 }

@@ -27,7 +27,7 @@ pub fn clinic() -> ServiceId {
 }
 
 pub fn at(lsn: u64) -> Position {
-    Position { timeline: Timeline(1), history: [].into(), lsn: Lsn(lsn) }
+    Position { timeline: Timeline(1), history: vec![], lsn: Lsn(lsn) }
 }
 
 /// Three sites `a`, `b`, `c`, each with an instance of the same name; `a` is the primary of epoch

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use failover::cluster::{Cluster, Outcome, Record, Trigger};
+use failover::cluster::{Cluster, Record};
 use failover::ids::ServiceId;
 use failover::rehearse::bare;
 
@@ -54,18 +54,8 @@ impl Kind {
     fn of(record: &Record) -> Self {
         Self {
             service: record.service.clone(),
-            trigger: match record.trigger {
-                Trigger::Bootstrap => "bootstrap",
-                Trigger::PrimaryLost => "primary-lost",
-                Trigger::Switchover => "switchover",
-                Trigger::Failover => "failover",
-            },
-            outcome: match record.outcome {
-                Outcome::Open => "open",
-                Outcome::Done => "done",
-                Outcome::Aborted(_) => "aborted",
-                Outcome::Superseded(_) => "superseded",
-            },
+            trigger: record.trigger.name(),
+            outcome: record.outcome.name(),
         }
     }
 }

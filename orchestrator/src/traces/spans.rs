@@ -46,7 +46,7 @@ fn spans(cluster: &str, record: &Record) -> Vec<Value> {
     let root = json!({
         "traceId": trace,
         "spanId": span(0),
-        "name": name(record.trigger),
+        "name": record.trigger.name(),
         "kind": INTERNAL,
         "startTimeUnixNano": began.to_string(),
         "endTimeUnixNano": ended.to_string(),
@@ -74,15 +74,6 @@ fn spans(cluster: &str, record: &Record) -> Vec<Value> {
     std::iter::once(root).chain(steps).collect()
 }
 
-fn name(trigger: Trigger) -> &'static str {
-    match trigger {
-        Trigger::Bootstrap => "bootstrap",
-        Trigger::PrimaryLost => "primary-lost",
-        Trigger::Switchover => "switchover",
-        Trigger::Failover => "failover",
-    }
-}
-
 fn attributes(record: &Record) -> Vec<Value> {
     let mut all = vec![
         number("baton.transition", record.id.0),
@@ -98,14 +89,10 @@ fn attributes(record: &Record) -> Vec<Value> {
         Trigger::Bootstrap | Trigger::PrimaryLost => all.push(text("baton.cause", &record.cause)),
         Trigger::Switchover | Trigger::Failover => {}
     }
-    let (outcome, by) = match &record.outcome {
-        Outcome::Open => ("open", None),
-        Outcome::Done => ("done", None),
-        Outcome::Aborted(_) => ("aborted", None),
-        Outcome::Superseded(TransitionId(by)) => ("superseded", Some(*by)),
-    };
-    all.push(text("baton.outcome", outcome));
-    all.extend(by.map(|by| number("baton.superseded_by", by)));
+    all.push(text("baton.outcome", record.outcome.name()));
+    if let Outcome::Superseded(TransitionId(by)) = record.outcome {
+        all.push(number("baton.superseded_by", by));
+    }
     all
 }
 

@@ -20,7 +20,7 @@ use crate::on_record::Baton;
 use crate::world::{World, absent, instance, service, topology};
 
 fn at() -> Position {
-    Position { timeline: Timeline(1), history: [].into(), lsn: Lsn(100) }
+    Position { timeline: Timeline(1), history: Vec::new(), lsn: Lsn(100) }
 }
 
 /// What an instance of a service says in which all is well, as far as a drill needs it.

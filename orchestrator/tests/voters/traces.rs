@@ -23,7 +23,7 @@ fn obeys(site: u64, sequence: u64, told: Option<&Answer>) -> Report {
     if !told.is_some_and(|answer| matches!(answer.assignment.role, Role::Primary { .. })) {
         return nothing;
     }
-    let position = Position { timeline: Timeline(1), history: [].into(), lsn: Lsn(100) };
+    let position = Position { timeline: Timeline(1), history: Vec::new(), lsn: Lsn(100) };
     Report {
         pledge: Pledge { granted: Epoch(1), ..Pledge::default() },
         server: Server::Writable { position, admits: true, checkpoint: Timeline(1) },
@@ -68,14 +68,13 @@ async fn a_change_of_primary_is_told_as_a_trace_whoever_leads() {
     let first = spans(&told);
     let names: Vec<&str> = first.iter().filter_map(|span| span["name"].as_str()).collect();
     assert_eq!(names, ["bootstrap", "seal", "promote", "prove", "redirect", "verify"]);
-    assert!(told.contains(&format!("\"stringValue\":\"v{}\"", leader + 1)), "{told}");
+    let by = format!("\"stringValue\":\"v{}\"", leader + 1);
+    assert!(told.contains(&by), "{told}");
 
     // The next leader cannot know whether that was told, and tells the same.
     group.kill(leader);
-    let again = format!("\"stringValue\":\"v{}\"", leader + 1);
-    let told = collector
-        .until(SOON, |text| text.contains("resourceSpans") && !text.contains(&again))
-        .await;
+    let told =
+        collector.until(SOON, |text| text.contains("resourceSpans") && !text.contains(&by)).await;
     assert_eq!(spans(&told), first);
     let log = group.log((leader + 1) % 3);
     assert!(!log.contains("b3arer") && !log.contains(&format!("{address}/v1")), "{log}");

@@ -34,14 +34,14 @@ pub struct Tree {
     /// The timeline.
     pub timeline: Timeline,
     /// The earlier ones, oldest first.
-    pub switches: Arc<[Switch]>,
+    pub switches: Vec<Switch>,
 }
 
 impl Tree {
     /// The first timeline.
     #[must_use]
     pub fn root() -> Self {
-        Self { timeline: Timeline(1), switches: [].into() }
+        Self { timeline: Timeline(1), switches: Vec::new() }
     }
 
     /// A place in this history; before the last switch it is on the timeline that was left.
@@ -49,10 +49,7 @@ impl Tree {
     pub fn position(&self, lsn: Lsn) -> Position {
         let kept = self.switches.iter().take_while(|switch| lsn >= switch.at).count();
         let timeline = self.switches.get(kept).map_or(self.timeline, |left| left.timeline);
-        let history = match self.switches.get(..kept) {
-            Some(left) if kept < self.switches.len() => left.into(),
-            Some(_) | None => self.switches.clone(),
-        };
+        let history = self.switches.get(..kept).unwrap_or_default().to_vec();
         Position { timeline, history, lsn }
     }
 
@@ -75,12 +72,12 @@ impl Tree {
     /// Up to where a log of `other` that ends at `end` is of this history too.
     #[must_use]
     pub fn shares(&self, other: &Self, end: Lsn) -> Lsn {
-        fn path(tree: &Tree) -> impl Iterator<Item = Switch> {
+        let path = |tree: &Self| {
             let last = Switch { timeline: tree.timeline, at: Lsn(u64::MAX) };
-            tree.switches.iter().copied().chain([last])
-        }
+            tree.switches.iter().copied().chain([last]).collect::<Vec<Switch>>()
+        };
         let mut shared = Lsn(0);
-        for (own, theirs) in path(self).zip(path(other)) {
+        for (own, theirs) in path(self).iter().zip(&path(other)) {
             if own.timeline != theirs.timeline {
                 break;
             }
@@ -95,8 +92,8 @@ impl Tree {
     /// The branch that a promotion at `at` makes.
     #[must_use]
     pub fn branch(&self, at: Lsn, timeline: Timeline) -> Self {
-        let left = Switch { timeline: self.timeline, at };
-        let switches = self.switches.iter().copied().chain([left]).collect();
+        let mut switches = self.switches.clone();
+        switches.push(Switch { timeline: self.timeline, at });
         Self { timeline, switches }
     }
 }

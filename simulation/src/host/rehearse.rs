@@ -17,7 +17,7 @@ impl Host {
         if ordered != agent.rehearses.map(|(drill, _)| drill) {
             agent.rehearses = ordered.map(|drill| {
                 let takes = turn.dice.between(TAKES.0, TAKES.1) * 1_000;
-                (drill, Moment(turn.now.0 + takes))
+                (drill, turn.later(takes))
             });
         }
     }

@@ -351,24 +351,8 @@ pub(crate) fn request(
             let (kept, bytes) = (loss.kept, loss.bytes);
             Request::AcceptLoss { service, kept, bytes, reason }
         }
-        Wish::Isolate => Request::Drill {
-            kind: Kind::Isolate,
-            service,
-            to: None,
-            dwell: DWELL,
-            at_most: None,
-            despite_hours: true,
-            reason,
-        },
-        Wish::RestorePath => Request::Drill {
-            kind: Kind::RestorePath,
-            service,
-            to: None,
-            dwell: DWELL,
-            at_most: None,
-            despite_hours: true,
-            reason,
-        },
+        Wish::Isolate => drill(Kind::Isolate, service, reason),
+        Wish::RestorePath => drill(Kind::RestorePath, service, reason),
         Wish::Apply => {
             // Whoever leads knows of none yet.
             let none = cluster.topology_version == 0;
@@ -397,4 +381,9 @@ fn newcomer(world: &mut World, place: u8) -> Option<(VoterId, failover::cluster:
 /// How long after the start a step is.
 pub(crate) fn when(start: At, after: Duration) -> At {
     start.plus(after)
+}
+
+fn drill(kind: Kind, service: ServiceId, reason: String) -> Request {
+    let (dwell, despite_hours) = (DWELL, true);
+    Request::Drill { kind, service, to: None, dwell, at_most: None, despite_hours, reason }
 }

@@ -124,7 +124,7 @@ fn who_said_yes_and_what_was_given_up_is_told() {
     let bob = Approved { by: "bob".into(), role: Role::Approver, reason: "both burned".into() };
     let position = failover::position::Position {
         timeline: failover::Timeline(1),
-        history: [].into(),
+        history: Vec::new(),
         lsn: failover::Lsn(0x50),
     };
     let record = Record {
