@@ -49,8 +49,8 @@ bench: build ## every fault ten times: medians, phases, lost writes (RUNS=10 PRO
 bench-idle: build ## what the daemons cost while nothing happens
 	@$(LAB) bench-idle
 
-bench-answers: ## how soon voters answer, and the page shows what was committed, at 3 sites x 20 services
-	@cargo test --release -p orchestrator --test voters -- --ignored --nocapture --exact answers::bench
+bench-answers: ## how soon voters answer, and the page shows, at 3 sites x 20 services (STAY=60 to look at it)
+	@BATON_STAY=$(STAY) cargo test --release -p orchestrator --test voters -- --ignored --nocapture --exact answers::bench
 
 pictures: build ## the pictures of the page in docs/images, from a real cluster (needs Chromium)
 	@$(LAB) page --pictures docs/images

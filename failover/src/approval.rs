@@ -116,6 +116,9 @@ fn lowered(now: &Topology, then: &Topology) -> Vec<String> {
     if now.people.two_persons && !then.people.two_persons {
         lowers.push(String::from("one person alone may lower durability from then on"));
     }
+    if now.people.totp && !then.people.totp {
+        lowers.push(String::from("a certificate alone is enough to change something from then on"));
+    }
     for (id, spec) in &now.services {
         let Some(new) = then.services.get(id) else {
             lowers.push(format!("service {id} is not protected any more"));
@@ -180,7 +183,7 @@ pub(crate) fn ask(
         cause,
         by: asker.name.to_string(),
         plan: None,
-        authority: Authority { role: asker.role, approved: None },
+        authority: asker.authority(None),
     }))
 }
 
@@ -222,7 +225,7 @@ pub(crate) fn approve(
         cause,
         by: by.clone(),
         plan: Some(hash.to_string()),
-        authority: Authority { role: *role, approved: Some(approved) },
+        authority: Authority { role: *role, ..asker.authority(Some(approved)) },
     }))
 }
 
@@ -251,7 +254,7 @@ pub(crate) fn withdraw(
             cause: reason,
             by: asker.name.to_string(),
             plan: None,
-            authority: Authority { role: asker.role, approved: None },
+            authority: asker.authority(None),
         })),
     }
 }

@@ -50,6 +50,9 @@ pub struct Cluster {
     /// What waits for a second person, or did lately, by the hash of its plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pending: BTreeMap<String, Pending>,
+    /// The step of the newest time-based code that each person acted with: a code is good once.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub codes: BTreeMap<String, u64>,
     /// The newest entries of the log in words, oldest first.
     pub history: VecDeque<Entry>,
 }

@@ -41,6 +41,13 @@ pub struct Event {
 }
 
 impl Event {
+    /// Who acted, and the step of the code that he gave, where he gave one.
+    pub(crate) fn code(&self) -> Option<(&str, u64)> {
+        let authority = self.authority.as_ref()?;
+        let second = authority.approved.as_ref().map(|approved| approved.by.as_str());
+        Some((second.unwrap_or(&self.by), authority.totp_step?))
+    }
+
     /// As a step of a record.
     pub(crate) fn step(&self, name: &str) -> StepRecord {
         StepRecord {
@@ -62,6 +69,10 @@ pub struct Authority {
     /// Who else said yes, where that was needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<Approved>,
+    /// The step of the time-based code that whoever acted gave, in 30 s since 1970: the second
+    /// person's where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totp_step: Option<u64>,
 }
 
 /// A second person's yes.

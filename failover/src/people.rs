@@ -7,11 +7,12 @@
 use crate::approval;
 use crate::cluster::Cluster;
 use crate::decide::{Finding, finding};
-use crate::event::{Authority, Change};
+use crate::event::{Approved, Authority, Change, Event};
 use crate::ids::ServiceId;
 use crate::report::Severity;
 use crate::request::{Request, Ruling, rule_on};
 use crate::time::{Moment, Timestamp};
+use crate::topology::Topology;
 use crate::view::View;
 use alloc::boxed::Box;
 use alloc::format;
@@ -20,6 +21,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
+
+/// The check that refuses whoever gives no time-based code, or one that was used.
+pub const TOTP: &str = "totp";
 
 /// What a person's certificate says that he is.
 #[derive(
@@ -115,6 +119,16 @@ pub struct Asker<'a> {
     pub role: Role,
     /// The wall clock, for the record.
     pub at: Timestamp,
+    /// The step of the time-based code that he gave, in 30 s since 1970, where the voter that he
+    /// asked found it to be his.
+    pub totp_step: Option<u64>,
+}
+
+impl Asker<'_> {
+    /// By what right he has something done.
+    pub(crate) fn authority(&self, approved: Option<Approved>) -> Authority {
+        Authority { role: self.role, approved, totp_step: self.totp_step }
+    }
 }
 
 impl Request {
@@ -213,6 +227,47 @@ fn least(right: Right) -> Role {
     Role::ALL.into_iter().find(|role| role.has(right)).unwrap_or_default()
 }
 
+/// Whether whoever asks for this gives a time-based code: where it is declared, and already when it
+/// is being declared, so that nobody locks everybody out who has no authenticator that works.
+#[must_use]
+pub fn wants_code(topology: &Topology, request: &Request) -> bool {
+    let declares =
+        matches!(request, Request::Apply { topology: declared, .. } if declared.people.totp);
+    topology.people.totp || declares
+}
+
+/// Why somebody may not act with the code that he gave, or without one, if so.
+fn lacks_code(cluster: &Cluster, request: &Request, asker: Asker<'_>) -> Option<String> {
+    let used = cluster.codes.get(asker.name);
+    match asker.totp_step {
+        None => wants_code(&cluster.topology, request).then(|| {
+            format!(
+                "whoever changes something gives a time-based code as well: `--code` and the six \
+                 digits that the authenticator of {} shows",
+                asker.name
+            )
+        }),
+        Some(step) => used.is_some_and(|used| step <= *used).then(|| {
+            format!("this code of {} was used: wait for the next, half a minute", asker.name)
+        }),
+    }
+}
+
+/// Whether nobody acted with this entry's code, or a later one, before. The group of voters has
+/// changed by itself when its entry comes here.
+pub(crate) fn stands(cluster: &Cluster, event: &Event) -> bool {
+    let Some((by, step)) = event.code() else { return true };
+    cluster.codes.get(by).is_none_or(|used| step > *used)
+        || matches!(event.change, Change::VoterSet { .. } | Change::VoterRemoved { .. })
+}
+
+/// An entry took effect: its code is good no more.
+pub(crate) fn used(cluster: &mut Cluster, event: &Event) {
+    let Some((by, step)) = event.code() else { return };
+    let newest = cluster.codes.entry(by.into()).or_default();
+    *newest = step.max(*newest);
+}
+
 /// What a person may have done: to be proposed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -263,6 +318,9 @@ pub fn rule_for(
     if request.reason().trim().is_empty() {
         return refuse("reason", String::from("say why, for the record: `--reason TEXT`"));
     }
+    if let Some(text) = lacks_code(cluster, request, asker) {
+        return refuse(TOTP, text);
+    }
     if let Request::Approve { plan: hash, reason } = request {
         return approval::approve(cluster, view, (hash, reason), (asker, plan), now);
     }
@@ -281,7 +339,7 @@ pub fn rule_for(
             refuse("approval", String::from("its plan cannot be told now: ask again"))
         }
         plan => {
-            let authority = Authority { role: asker.role, approved: None };
+            let authority = asker.authority(None);
             let by = asker.name.to_string();
             Ruled::Granted(Box::new(Grant { change, cause, by, plan, authority }))
         }

@@ -88,6 +88,7 @@ pub fn bare(cluster: &Cluster, only: Option<&ServiceId>) -> Cluster {
         calendar: BTreeMap::new(),
         alerts: BTreeMap::new(),
         pending: BTreeMap::new(),
+        codes: BTreeMap::new(),
         history: VecDeque::new(),
     }
 }

@@ -44,11 +44,14 @@ pub struct People {
     /// For how long the second may say yes. 1 min to 24 h.
     #[serde(rename = "approval_expires_ms", with = "millis")]
     pub approval_expires: Duration,
+    /// Whoever changes something gives a time-based code (RFC 6238) beside the certificate.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub totp: bool,
 }
 
 impl Default for People {
     fn default() -> Self {
-        Self { two_persons: true, approval_expires: Duration::from_mins(10) }
+        Self { two_persons: true, approval_expires: Duration::from_mins(10), totp: false }
     }
 }
 

@@ -20,6 +20,8 @@ const MINUTE: i64 = 60_000;
 struct People {
     now: Situation,
     wall: i64,
+    /// The step of the code that whoever asks gives.
+    totp_step: Option<u64>,
 }
 
 impl People {
@@ -35,7 +37,7 @@ impl People {
             };
             now.cluster.voters.insert(VoterId(number), voter);
         }
-        Self { now, wall: 1_000_000 }
+        Self { now, wall: 1_000_000, totp_step: None }
     }
 
     fn pass(&mut self, millis: i64) {
@@ -47,7 +49,7 @@ impl People {
 
     /// The hash of a plan is made from what is asked and the epoch.
     fn rule(&self, name: &str, role: Role, request: &Request) -> Ruled {
-        let asker = Asker { name, role, at: Timestamp(self.wall) };
+        let asker = Asker { name, role, at: Timestamp(self.wall), totp_step: self.totp_step };
         let epoch = self.now.cluster.services[&clinic()].epoch;
         let plan = |request: &Request| Some(format!("{epoch} {:?}", request.without_reason()));
         rule_for(&self.now.cluster, &self.now.view, (request, asker), self.now.now, &plan)
@@ -281,4 +283,68 @@ fn so_many_wait_and_no_more() {
     people.pass(11 * MINUTE);
     people.asked(&remove(1));
     assert_eq!(people.now.cluster.pending.len(), KEPT);
+}
+
+/// I-33: where a second factor is declared, a certificate alone changes nothing, and a code is good
+/// once, also where two requests are under way with the same.
+#[test]
+fn i33_a_code_is_wanted_and_good_once() {
+    let mut people = People::new();
+    let otto = |people: &People| people.refused("otto", Role::Operator, &hold());
+    people.granted("otto", Role::Operator, &hold());
+    // Whoever declares it shows that he has one.
+    let mut topology = people.now.cluster.topology.clone();
+    topology.people.totp = true;
+    let (expected, declared) = (people.now.cluster.topology_version, Box::new(topology));
+    let declares = Request::Apply { expected, topology: declared, reason: "audit".into() };
+    assert!(people.refused("alice", Role::Admin, &declares).contains("--code"));
+    people.now.cluster.topology.people.totp = true;
+    assert!(otto(&people).contains("--code"), "{}", otto(&people));
+    people.totp_step = Some(100);
+    let first = people.granted("otto", Role::Operator, &hold());
+    assert_eq!(first.authority.totp_step, Some(100));
+    let resume = Request::Resume { service: clinic(), reason: "over".into() };
+    let second = people.granted("otto", Role::Operator, &hold());
+    assert!(people.put(first));
+    assert!(!people.put(second), "its code was used meanwhile");
+    for used in [99, 100] {
+        people.totp_step = Some(used);
+        assert!(people.refused("otto", Role::Operator, &resume).contains("was used"));
+    }
+    // Everybody has his own.
+    people.granted("alice", Role::Admin, &resume);
+    people.totp_step = Some(101);
+    let over = people.granted("otto", Role::Operator, &resume);
+    assert!(people.put(over));
+    // A code that nobody asks for is good once as well.
+    people.now.cluster.topology.people.totp = false;
+    assert!(people.refused("otto", Role::Operator, &hold()).contains("was used"));
+}
+
+/// I-33: both persons give a code of their own; and that none is wanted any more needs two.
+#[test]
+fn i33_a_second_person_gives_a_code_too() {
+    let mut people = People::new();
+    people.now.cluster.topology.people.totp = true;
+    people.totp_step = Some(7);
+    let grant = people.granted("alice", Role::Admin, &remove(3));
+    let Change::Asked { plan, .. } = grant.change.clone() else { panic!("{grant:?}") };
+    assert!(people.put(grant));
+    people.totp_step = None;
+    assert!(people.refused("bob", Role::Approver, &yes(&plan)).contains("--code"));
+    people.totp_step = Some(7);
+    let grant = people.granted("bob", Role::Approver, &yes(&plan));
+    assert!(people.put(grant));
+    assert_eq!(
+        people.now.cluster.codes,
+        [("alice", 7), ("bob", 7)].map(|(k, v)| (k.into(), v)).into()
+    );
+    let mut topology = people.now.cluster.topology.clone();
+    topology.people.totp = false;
+    let (expected, topology) = (people.now.cluster.topology_version, Box::new(topology));
+    let request = Request::Apply { expected, topology, reason: "it is a bother".into() };
+    people.totp_step = Some(8);
+    let grant = people.granted("alice", Role::Admin, &request);
+    let Change::Asked { lowers, .. } = &grant.change else { panic!("{grant:?}") };
+    assert!(lowers.iter().any(|it| it.contains("certificate alone")), "{lowers:?}");
 }

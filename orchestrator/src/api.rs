@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query as Parameters, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -27,10 +27,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+use wire::clock;
 use wire::http::Problem;
 use wire::role::{Peer, Shown};
 
 use crate::audit::asked;
+use crate::codes;
 use crate::door::{self, Reason};
 use crate::feed::Audience;
 use crate::message::Envelope;
@@ -491,9 +493,35 @@ async fn topology(State(routes): Shared) -> Answered {
     query(&routes, Query::Topology).await
 }
 
-async fn request(State(routes): Shared, Extension(peer): Extension<Peer>, body: Bytes) -> Answered {
+async fn request(
+    State(routes): Shared,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
     let request: Box<Request> = read(&peer, &body)?;
+    let totp_step = code(&routes, &peer, &headers).await?;
     tracing::info!(%peer, "an operator asks: {}", asked(&request));
     let role = peer.role().unwrap_or(Role::Viewer);
-    answer(routes.ask(Question::Request { by: peer.name, role, request }).await)
+    answer(routes.ask(Question::Request { by: peer.name, role, totp_step, request }).await)
+}
+
+/// The step of the code that comes with a request, if one does.
+async fn code(
+    routes: &Arc<Routes>,
+    peer: &Peer,
+    headers: &HeaderMap,
+) -> Result<Option<u64>, Refused> {
+    let Some(code) = headers.get(codes::HEADER) else { return Ok(None) };
+    let code = code.to_str().unwrap_or_default().to_owned();
+    let (routes, person) = (routes.clone(), peer.name.clone());
+    // A file is read.
+    let checked = tokio::task::spawn_blocking(move || {
+        routes.codes.check(&person, &code, (clock::wall(), clock::now()))
+    });
+    let checked = checked.await.unwrap_or_else(|error| Err(error.to_string()));
+    checked.map(Some).map_err(|text| {
+        tracing::warn!(%peer, "refused: {text}");
+        refused(StatusCode::FORBIDDEN, text, "nothing was changed")
+    })
 }

@@ -12,6 +12,7 @@ use wire::config::ConfigError;
 use wire::tls::Files;
 
 use crate::alerts::Channel;
+use crate::sla::told as sla;
 use crate::traces::Collector;
 
 /// `orchestrator.toml`.
@@ -53,6 +54,16 @@ pub struct Config {
     /// Who is told of changes of primary as traces; nobody without this table.
     #[serde(default)]
     pub traces: Option<Collector>,
+    /// What availability is worked out from for the page; it shows none without this table.
+    #[serde(default)]
+    pub sla: Option<sla::Settings>,
+    /// The folder with the secret of each person who gives time-based codes.
+    #[serde(default = "totp_secrets")]
+    pub totp_secrets: PathBuf,
+}
+
+fn totp_secrets() -> PathBuf {
+    "secrets/totp".into()
 }
 
 /// A voter of the initial group.
@@ -93,10 +104,12 @@ impl Config {
         let mut config: Self = wire::config::load(path, "BATON_ORCHESTRATOR")?;
         config.check().map_err(|(key, message)| ConfigError::new(path, key, message))?;
         config.data = wire::config::beside(path, &config.data);
-        let folder = wire::config::beside(path, Path::new("."));
-        config.tls = config.tls.within(&folder);
-        config.channels = config.channels.into_iter().map(|it| it.within(&folder)).collect();
-        config.traces = config.traces.map(|it| it.within(&folder));
+        let folder = wire::files::folder_of(path);
+        config.tls = config.tls.within(folder);
+        config.channels = config.channels.into_iter().map(|it| it.within(folder)).collect();
+        config.traces = config.traces.map(|it| it.within(folder));
+        config.totp_secrets = folder.join(&config.totp_secrets);
+        config.sla = config.sla.map(|it| it.within(folder));
         Ok(config)
     }
 

@@ -21,15 +21,18 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use wire::clock;
 
-use crate::answers::{Known, Readiness};
+use crate::answers::{DeclaredTopology, Known, Readiness, Transitions};
 use crate::overview::{Addresses, Overview, SiteReady, verdicts};
 use crate::replica::{Query, Reply};
 use crate::routes::{Question, Routes};
+use crate::sla::told as sla;
 
 /// How often what is measured is told.
 const MEASURED: Duration = Duration::from_secs(1);
 /// How often it is asked whether each site could be lost: a leader looks no oftener.
 const READINESS: Duration = Duration::from_secs(10);
+/// How often journals of probe writers are read.
+const JOURNALS: Duration = Duration::from_mins(1);
 /// Changes closer to each other are told together.
 const SPACING: Duration = Duration::from_millis(50);
 /// Readers of each kind at the same time.
@@ -232,13 +235,25 @@ struct Teller {
     /// Whether each site could be lost, and when the leader said so.
     ready: Option<(Moment, Vec<SiteReady>)>,
     looking: Option<JoinHandle<Option<Readiness>>>,
+    /// How much of the promised time each service was there, and when that was worked out.
+    sla: Option<(Moment, sla::Told)>,
+    reading: Option<JoinHandle<Option<sla::Told>>>,
     /// Something was committed that is not told yet.
     news: bool,
 }
 
 impl Teller {
     fn new(routes: Arc<Routes>) -> Self {
-        Self { routes, heard: None, asking: None, ready: None, looking: None, news: false }
+        Self {
+            routes,
+            heard: None,
+            asking: None,
+            ready: None,
+            looking: None,
+            sla: None,
+            reading: None,
+            news: false,
+        }
     }
 
     /// Tells what is known now, at once and again when the leader has answered; then waits for
@@ -255,12 +270,7 @@ impl Teller {
             let routes = self.routes.clone();
             self.asking = Some(tokio::spawn(async move { ask(&routes, Query::Overview).await }));
         }
-        let fresh = |(at, _): &(Moment, _)| clock::now().since(*at) < READINESS;
-        if self.looking.is_none() && !self.ready.as_ref().is_some_and(fresh) {
-            let routes = self.routes.clone();
-            let all = Query::Readiness { of: None };
-            self.looking = Some(tokio::spawn(async move { ask(&routes, all).await }));
-        }
+        self.look_again();
         // What is committed is told at once; what is measured can wait for who measures.
         if !std::mem::take(&mut self.news)
             && self.asking.is_some()
@@ -287,6 +297,13 @@ impl Teller {
                         self.tell().await;
                     }
                 }
+                read = answered(&mut self.reading) => {
+                    self.reading = None;
+                    if let Some(read) = read {
+                        self.sla = Some((clock::now(), read));
+                        self.tell().await;
+                    }
+                }
                 changed = changes.changed() => {
                     if changed.is_ok() {
                         self.news = true;
@@ -301,6 +318,23 @@ impl Teller {
         }
     }
 
+    /// What is not fresh any more is asked for, unless it is already.
+    fn look_again(&mut self) {
+        let now = clock::now();
+        let due = |at: Option<Moment>, every| at.is_none_or(|at| now.since(at) >= every);
+        if self.looking.is_none() && due(self.ready.as_ref().map(|it| it.0), READINESS) {
+            let routes = self.routes.clone();
+            let all = Query::Readiness { of: None };
+            self.looking = Some(tokio::spawn(async move { ask(&routes, all).await }));
+        }
+        if self.routes.sla.is_some()
+            && self.reading.is_none()
+            && due(self.sla.as_ref().map(|it| it.0), JOURNALS)
+        {
+            self.reading = Some(tokio::spawn(journals(self.routes.clone())));
+        }
+    }
+
     async fn tell(&self) {
         // A voter whose disk hangs knows nothing new: readers see how old what they have is.
         let Some(own) = self.routes.know().await else { return };
@@ -308,11 +342,12 @@ impl Teller {
         let age = |at: &Moment| u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX);
         let told = self.heard.as_ref().map(|(at, known)| (known.clone(), age(at)));
         let ready = self.ready.as_ref().map(|(at, found)| (found.clone(), age(at)));
+        let sla = self.sla.as_ref().map(|(at, told)| (told.clone(), age(at)));
         let routes = self.routes.clone();
         // Writing it down takes longer than the loop should wait.
         let telling = tokio::task::spawn_blocking(move || {
             let told = told.as_ref().map(|(known, age)| (known, *age));
-            routes.feed.tell(&Overview::of(*own, told).with_readiness(ready));
+            routes.feed.tell(&Overview::of(*own, told).with_readiness(ready).with_sla(sla));
         });
         if let Err(error) = telling.await {
             tracing::warn!("the page was not told: {error}");
@@ -325,6 +360,15 @@ async fn answered<T>(asking: &mut Option<JoinHandle<Option<T>>>) -> Option<T> {
         Some(asking) => asking.await.ok().flatten(),
         None => std::future::pending().await,
     }
+}
+
+/// What the journals beside this voter say; nothing while no leader says what is declared.
+async fn journals(routes: Arc<Routes>) -> Option<sla::Told> {
+    let settings = routes.sla.clone()?;
+    let Transitions { transitions } = ask(&routes, Query::Transitions).await?;
+    let DeclaredTopology { topology, .. } = ask(&routes, Query::Topology).await?;
+    let read = move || sla::Told::of(&settings, &topology, &transitions, clock::wall());
+    tokio::task::spawn_blocking(read).await.ok()
 }
 
 async fn ask<T: DeserializeOwned>(routes: &Routes, query: Query) -> Option<T> {

@@ -19,6 +19,7 @@ use wire::ca::{Authority, CaError, Leaf};
 use wire::files::{write_durably, write_secret};
 use wire::role::Peer;
 
+use crate::codes;
 use crate::topology::Declared;
 
 /// Whether the folder may have something in it.
@@ -45,6 +46,8 @@ pub struct Plan<'a> {
     pub operator: &'a str,
     /// Who else gets a certificate.
     pub people: &'a [Person],
+    /// Who gets a secret for an authenticator.
+    pub totp: &'a [PersonName],
     /// Where a site's folder will lie on its machines, for the unit files.
     pub home: &'a Path,
     /// Where the programs will lie on the machines, for the unit files.
@@ -71,15 +74,28 @@ impl FromStr for Person {
         let role = Role::named(role)
             .ok_or_else(|| format!("`{role}` is no role; there are {}", roles()))?;
         let person = Self { name: name.to_owned(), role };
+        PersonName::from_str(name).map(|_| person)
+    }
+}
+
+/// A person, by the name in his certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersonName(pub String);
+
+impl FromStr for PersonName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
         // What baton does by itself stands under these in the record.
         let taken = ["baton", "calendar"].contains(&name);
-        if taken || Peer::parse(&format!("baton://c/{}", person.path())).is_none() {
+        let fits = Peer::parse(&format!("baton://c/operator/{name}")).is_some();
+        if taken || !fits || name.starts_with('.') {
             return Err(format!(
                 "`{name}` cannot be a person's name: use 1 to 63 of letters, digits, -, _ and ., \
-                 and not `baton` or `calendar`"
+                 no . first, and not `baton` or `calendar`"
             ));
         }
-        Ok(person)
+        Ok(Self(name.to_owned()))
     }
 }
 
@@ -123,6 +139,9 @@ pub enum InitError {
     /// A certificate could not be made.
     #[error(transparent)]
     Certificate(#[from] CaError),
+    /// A secret could not be made.
+    #[error("a secret for an authenticator: {0}")]
+    Totp(String),
     /// The folder cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -159,6 +178,9 @@ pub fn init(plan: &Plan<'_>) -> Result<Written, InitError> {
     let voters = making.numbered_voters();
     for (id, voter, joins) in &voters {
         making.orchestrator(*id, voter, *joins, &voters)?;
+    }
+    for person in plan.totp {
+        making.totp(&person.0)?;
     }
     for site in plan.declared.topology.sites.keys() {
         making.probe(site)?;
@@ -287,6 +309,30 @@ impl<'a> Making<'a> {
         let authority = self.authority.certificate_pem().to_owned();
         self.pem(format!("{folder}/ca.crt"), authority, false);
         self.plain(format!("{folder}/baton.toml"), configs::person(self.plan.declared));
+        Ok(())
+    }
+
+    /// The secret of a person's authenticator: every voter has the same. One that is there stays,
+    /// and is not handed over again.
+    fn totp(&mut self, person: &str) -> Result<(), InitError> {
+        let place = |folder: &str| PathBuf::from(folder).join("totp").join(person);
+        let voters = self.plan.declared.voters.values();
+        let mut places: Vec<PathBuf> =
+            voters.map(|voter| place(&format!("{}/orchestrator/secrets", voter.site))).collect();
+        let handed = place("");
+        let there = places.iter().chain([&handed]);
+        let known =
+            there.into_iter().find_map(|it| fs::read_to_string(self.plan.folder.join(it)).ok());
+        let text = if let Some(known) = known {
+            known
+        } else {
+            places.push(handed);
+            let url = codes::enrol(&self.plan.declared.topology.cluster, person);
+            format!("{}\n", url.map_err(InitError::Totp)?)
+        };
+        for place in places {
+            self.pem(place, text.clone(), true);
+        }
         Ok(())
     }
 

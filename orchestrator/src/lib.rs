@@ -13,6 +13,7 @@ pub mod api;
 pub mod ask;
 pub mod audit;
 pub mod calendar;
+pub mod codes;
 pub mod config;
 pub mod door;
 pub mod evidence;

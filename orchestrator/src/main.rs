@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
+        println!("{}: good", arguments.config.display());
         return ExitCode::from(wire::exit::OK);
     }
     match run::run(config, identity) {

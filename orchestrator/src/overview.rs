@@ -18,10 +18,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::answers::{Known, NameServerStatus, ServiceStatus, VoterRef};
 use crate::remarks::{self, FOLLOWS_LIMIT_MS, LIMIT_MS};
+use crate::sla::told as sla;
 use crate::words::{self, Mood};
 
 pub use reach::{Plane, Reach, Seen};
 pub use readiness::{SiteReady, verdicts};
+
+/// After so long nobody knows any more what journals say: they are read once a minute.
+const SLA_LIMIT_MS: u64 = 150_000;
 
 /// `GET /v1/overview`, and what `GET /v1/events` tells piece by piece.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +51,13 @@ pub struct Overview {
     /// How long ago.
     #[serde(default)]
     pub readiness_age_ms: Option<u64>,
+    /// How much of the promised time each service was there, from the journals beside this voter;
+    /// `None`: it has none, or they are being read.
+    #[serde(default)]
+    pub sla: Option<sla::Told>,
+    /// How long ago they were read.
+    #[serde(default)]
+    pub sla_age_ms: Option<u64>,
 }
 
 /// Who gathered what is not in the replicated state, and how long ago it told so.
@@ -68,6 +79,9 @@ pub struct Limits {
     /// Of whether a site could be lost.
     #[serde(default)]
     pub readiness_ms: u64,
+    /// Of what journals say.
+    #[serde(default)]
+    pub sla_ms: u64,
 }
 
 /// Something that is not as it should be.
@@ -138,6 +152,7 @@ impl Overview {
             heard_ms: LIMIT_MS,
             follows_ms: FOLLOWS_LIMIT_MS,
             readiness_ms: readiness::LIMIT_MS,
+            sla_ms: SLA_LIMIT_MS,
         };
         let remarks = remarks::problems(&known.status);
         let remarks = remarks.into_iter().map(|(mood, text)| Remark { mood, text }).collect();
@@ -153,7 +168,17 @@ impl Overview {
             reach,
             readiness: Vec::new(),
             readiness_age_ms: None,
+            sla: None,
+            sla_age_ms: None,
         }
+    }
+
+    /// The same with what the journals said so many milliseconds ago.
+    #[must_use]
+    pub fn with_sla(mut self, told: Option<(sla::Told, u64)>) -> Self {
+        (self.sla, self.sla_age_ms) =
+            told.map_or((None, None), |(told, age)| (Some(told), Some(age)));
+        self
     }
 
     /// The same for whoever shows no certificate: no person's name, no reason that a person gave,
@@ -164,6 +189,8 @@ impl Overview {
         Self {
             readiness: readiness::hidden(&self.readiness),
             readiness_age_ms: self.readiness_age_ms,
+            sla: self.sla.as_ref().map(sla::Told::for_anyone),
+            sla_age_ms: self.sla_age_ms,
             ..Self::new(known, self.shown_by.clone(), self.evidence.clone())
         }
     }

@@ -25,10 +25,10 @@ mod sight;
 
 use std::collections::BTreeMap;
 
-use failover::Moment;
 use failover::cluster::{Cluster, Voter};
 use failover::event::{Event, Stamp};
 use failover::ids::VoterId;
+use failover::{Asker, Moment};
 use raft::eraftpb;
 use raft::{RawNode, StateRole};
 
@@ -163,8 +163,9 @@ impl Replica {
             Input::Unreachable(voter) => self.not_delivered(voter),
             Input::Report { token, report } => self.hear_report(token, *report),
             Input::Observed(observation) => self.hear_observation(observation),
-            Input::Request { token, by, role, request } => {
-                self.hear_request(token, (&by, role), &request);
+            Input::Request { token, by, role, totp_step, request } => {
+                let asker = Asker { name: &by, role, at: self.clocks.wall, totp_step };
+                self.hear_request(token, asker, &request);
             }
             Input::Noted { token, by, note } => self.hear_note(token, &by, *note),
             Input::Alert { token, key, change } => self.hear_alert(token, key, change),

@@ -21,6 +21,7 @@ use wire::tls::Identity;
 
 use crate::alerts::Test;
 use crate::answers::Known;
+use crate::codes::Codes;
 use crate::door::Door;
 use crate::evidence::key::Key;
 use crate::feed::Feed;
@@ -28,6 +29,7 @@ use crate::message::Envelope;
 use crate::monitoring::Look;
 use crate::projection::{Projection, Standing};
 use crate::replica::{Query, Reply};
+use crate::sla::told as sla;
 
 /// What reaches the loop of the voter.
 #[derive(Debug)]
@@ -64,6 +66,10 @@ pub enum Question {
         /// In which role. One that has none to say speaks for an admin.
         #[serde(default, skip_serializing_if = "Role::is_admin")]
         role: Role,
+        /// The step of the time-based code that he gave, where the voter that he asked found it to
+        /// be his.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        totp_step: Option<u64>,
         /// What.
         request: Box<Request>,
     },
@@ -90,6 +96,17 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long for what is said again at the next heartbeat anyway.
 const ANSWER_SOON: Duration = Duration::from_secs(1);
 
+/// What a voter has that is not in the replicated state.
+#[derive(Debug)]
+pub struct Own {
+    /// What it signs evidence with, or why it cannot.
+    pub key: Result<Key, String>,
+    /// Where journals of probe writers lie.
+    pub sla: Option<sla::Settings>,
+    /// The secrets of people.
+    pub codes: Codes,
+}
+
 /// Everything a request handler needs.
 pub struct Routes {
     /// The replicated state, as others need it.
@@ -102,6 +119,10 @@ pub struct Routes {
     pub key: Result<Key, String>,
     /// Who looks at the page.
     pub feed: Feed,
+    /// What availability is worked out from, for whoever looks.
+    pub sla: Option<sla::Settings>,
+    /// The second factor of people.
+    pub codes: Codes,
     /// Whom to look at now.
     pub looks: mpsc::Sender<InstanceId>,
     /// Whoever wants to see whether alerts arrive.
@@ -118,7 +139,7 @@ impl Routes {
         inbox: mpsc::Sender<Inbound>,
         (projection, standing): (watch::Receiver<Arc<Projection>>, watch::Receiver<Standing>),
         (looks, tests): (mpsc::Sender<InstanceId>, mpsc::Sender<Test>),
-        key: Result<Key, String>,
+        Own { key, sla, codes }: Own,
     ) -> Self {
         let clients = Mutex::new(BTreeMap::new());
         let door = Door::default();
@@ -128,6 +149,8 @@ impl Routes {
             door,
             key,
             feed: Feed::default(),
+            sla,
+            codes,
             looks,
             tests,
             inbox,

@@ -19,6 +19,7 @@ use wire::role::{CertificateEnd, Kind};
 use wire::tls::Identity;
 
 use crate::alerts::Watcher;
+use crate::codes::Codes;
 use crate::config::Config;
 use crate::evidence::key::Key;
 use crate::log::{Batch, Saved};
@@ -29,7 +30,7 @@ use crate::projection::{Projection, Standing};
 use crate::replica::{
     COMPACT_AFTER, Clocks, ELECTION_TICKS, Input, Output, Replica, Reply, Setup, Whom,
 };
-use crate::routes::{Inbound, Question, Routes};
+use crate::routes::{Inbound, Own, Question, Routes};
 use crate::storage::Store;
 use crate::tally::Tally;
 use crate::traces::Traces;
@@ -87,8 +88,9 @@ async fn serve(config: Config, identity: Arc<Identity>) -> anyhow::Result<()> {
     let peers = Peers::new(identity.clone(), tokio::runtime::Handle::current(), tell);
     let key = key(&config);
     let (test, tests) = mpsc::channel(1);
-    let routes =
-        Routes::new(identity.clone(), inbox, (projection, standing), (look.clone(), test), key);
+    let watched = (projection, standing);
+    let own = Own { key, sla: config.sla.clone(), codes: Codes::of(&config.totp_secrets) };
+    let routes = Routes::new(identity.clone(), inbox, watched, (look.clone(), test), own);
     let routes = Arc::new(routes);
     let turn = Loop::new(&config, peers, projected, stands, look)?;
     let mut voter = tokio::spawn(turn.run(inputs));
@@ -234,8 +236,8 @@ impl Loop {
                 self.waiting.insert(token, sender);
                 match question {
                     Question::Report(report) => Input::Report { token, report },
-                    Question::Request { by, role, request } => {
-                        Input::Request { token, by, role, request }
+                    Question::Request { by, role, totp_step, request } => {
+                        Input::Request { token, by, role, totp_step, request }
                     }
                     Question::Noted { by, note } => Input::Noted { token, by, note },
                     Question::Alert { key, change } => Input::Alert { token, key, change },

@@ -9,6 +9,7 @@
 mod cause;
 mod meter;
 mod spans;
+pub mod told;
 
 use std::collections::BTreeMap;
 

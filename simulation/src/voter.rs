@@ -297,8 +297,8 @@ impl Running {
                 }
                 match question {
                     Question::Report(report) => Input::Report { token, report },
-                    Question::Request { by, role, request } => {
-                        Input::Request { token, by, role, request }
+                    Question::Request { by, role, totp_step, request } => {
+                        Input::Request { token, by, role, totp_step, request }
                     }
                     Question::Noted { by, note } => Input::Noted { token, by, note },
                     Question::Alert { key, change } => Input::Alert { token, key, change },

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use failover::Finding;
-use orchestrator::answers::{Accepted, Status};
+use failover::people::wants_code;
+use failover::topology::Topology;
+use orchestrator::answers::{Accepted, DeclaredTopology, Status};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -15,7 +17,7 @@ use wire::role::Kind;
 use wire::tls::Identity;
 
 use crate::settings::Settings;
-use crate::verbs::Globals;
+use crate::verbs::{Code, Globals};
 
 /// How long after one voter the next is asked.
 const STAGGER: Duration = Duration::from_millis(300);
@@ -71,6 +73,8 @@ impl fmt::Display for Failure {
 pub struct Cluster {
     clients: Vec<Client>,
     timeout: Duration,
+    /// The code of the command line: good for one request.
+    code: Mutex<Option<Code>>,
 }
 
 impl Cluster {
@@ -92,7 +96,8 @@ impl Cluster {
         let open = |address: &SocketAddr| Client::new(&identity, Kind::Voter, *address);
         let clients: Result<Vec<_>, _> = settings.voters.iter().map(open).collect();
         let clients = clients.map_err(|error| Failure::config(error.to_string(), ""))?;
-        Ok(Self { clients, timeout: globals.timeout })
+        let code = Mutex::new(globals.code.clone());
+        Ok(Self { clients, timeout: globals.timeout, code })
     }
 
     /// Opens with the configuration that the command line names.
@@ -209,11 +214,19 @@ impl Cluster {
     /// Asks for a change, of one voter that is known to answer: never twice, unless it is certain
     /// that the first was not carried out.
     pub async fn request(&self, request: &failover::Request) -> Result<Accepted, Failure> {
-        let deadline = Instant::now() + self.timeout;
+        let mut deadline = Instant::now() + self.timeout;
+        let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner).take();
         loop {
             let mut errors = Vec::new();
-            for client in self.answering().await {
-                match client.post("/v1/requests", request, self.timeout).await {
+            let (clients, topology) = self.answering().await;
+            let wanted = topology.is_some_and(|topology| wants_code(&topology, request));
+            if wanted && code.is_none() {
+                code = Code::typed()?;
+                deadline = Instant::now() + self.timeout;
+            }
+            let headers = || code.iter().map(Code::header).collect();
+            for client in clients {
+                match client.post_with("/v1/requests", request, headers(), self.timeout).await {
                     Ok(accepted) => return Ok(accepted),
                     Err(error @ HttpError::Connect { .. }) => {
                         errors.push((client.address(), error));
@@ -229,16 +242,18 @@ impl Cluster {
         }
     }
 
-    /// The clients, those first that answer at once.
-    async fn answering(&self) -> Vec<Client> {
-        let mut asked: JoinSet<(SocketAddr, Result<serde_json::Value, HttpError>)> =
+    /// The clients, those first that answer at once; and what is declared.
+    async fn answering(&self) -> (Vec<Client>, Option<Topology>) {
+        let mut asked: JoinSet<(SocketAddr, Result<DeclaredTopology, HttpError>)> =
             self.ask_all("/v1/topology");
         let mut order = self.clients.clone();
+        let mut declared = None;
         let until = Instant::now() + self.timeout;
         loop {
             tokio::select! {
                 answer = asked.join_next() => match answer {
-                    Some(Ok((address, Ok(_)))) => {
+                    Some(Ok((address, Ok(told)))) => {
+                        declared = Some(told.topology);
                         order.sort_by_key(|client| client.address() != address);
                         break;
                     }
@@ -248,7 +263,7 @@ impl Cluster {
                 () = sleep_until(until) => break,
             }
         }
-        order
+        (order, declared)
     }
 }
 

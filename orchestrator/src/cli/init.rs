@@ -1,6 +1,6 @@
 //! `baton init`: writes a ready folder.
 
-use orchestrator::init::{self, InitError, Mode, Plan, Written};
+use orchestrator::init::{self, InitError, Mode, PersonName, Plan, Written};
 use orchestrator::topology;
 use serde::Serialize;
 
@@ -28,14 +28,16 @@ pub fn run(globals: &Globals, arguments: &Init) -> Result<u8, Failure> {
         mode: if arguments.update { Mode::Update } else { Mode::New },
         operator: &arguments.operator,
         people: &arguments.person,
+        totp: &arguments.totp,
         home: &arguments.home,
         programs: &arguments.programs,
     };
     let written = init::init(&plan).map_err(|error| match error {
         InitError::NotEmpty(_) => Failure::config(error.to_string(), ""),
-        InitError::Authority { .. } | InitError::Certificate(_) | InitError::Io { .. } => {
-            Failure::failed(error.to_string())
-        }
+        InitError::Authority { .. }
+        | InitError::Certificate(_)
+        | InitError::Totp(_)
+        | InitError::Io { .. } => Failure::failed(error.to_string()),
     })?;
     let answer = Answer {
         folder: &arguments.out,
@@ -67,5 +69,11 @@ fn text(arguments: &Init, declared: &topology::Declared, written: &Written) -> S
          Keep {out}/ca off the machines: it signs for the whole cluster.",
         arguments.home.display()
     ));
+    for PersonName(person) in &arguments.totp {
+        lines.push(format!(
+            "\nEvery voter needs the secret of {person}'s authenticator, in SITE/orchestrator/secrets.\n\
+             Have {person} scan it, then delete it: qrencode -t ansiutf8 < {out}/totp/{person}"
+        ));
+    }
     lines.join("\n")
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use failover::cluster::Record;
 use failover::topology::Topology;
 use orchestrator::answers::{DeclaredTopology, Transitions};
-use orchestrator::probe::{Folder, JournalError, Kept};
+use orchestrator::sla::told::{self, Row, ms};
 use orchestrator::sla::{Availability, Figures, Interruption, Measured, Question, availability};
 use wire::clock;
 
@@ -53,29 +53,18 @@ fn wrong(error: String) -> Failure {
 
 /// What every journal says, of files and of folders.
 fn measured(globals: &Globals, asked: &Sla) -> Result<Vec<Measured>, Failure> {
-    let wrong = |error: JournalError| {
-        let remedy = "mend or remove the file: what is left out counts as not measured";
-        Failure::config(error.to_string(), remedy)
-    };
-    let mut kept = Vec::new();
-    for path in &asked.journal {
-        if path.is_dir() {
-            kept.extend(Folder::at(path).kept().map_err(wrong)?);
-        } else {
-            kept.push(Kept::file(path));
-        }
-    }
     let (begun, mut said) = (clock::now(), clock::now());
-    let mut files = Vec::new();
-    for (number, one) in kept.iter().enumerate() {
+    let files = told::read(&asked.journal, |number, count| {
         if clock::now().since(said) > QUIET {
             said = clock::now();
-            remark(globals.output, &format!("{number} of {} journals are read", kept.len()));
+            remark(globals.output, &format!("{number} of {count} journals are read"));
         }
-        files.push(one.measured().map_err(wrong)?);
-    }
+    });
     tracing::debug!("read in {:?}", clock::now().since(begun));
-    Ok(files)
+    files.map_err(|error| {
+        let remedy = "mend or remove the file: what is left out counts as not measured";
+        Failure::config(error.to_string(), remedy)
+    })
 }
 
 /// What is declared, and which changes of primary there were.
@@ -158,43 +147,18 @@ fn text(told: &Availability) -> String {
     text
 }
 
-fn ms(length: i64) -> String {
-    let shown = span(Duration::from_millis(length.unsigned_abs()));
-    if length < 0 { format!("-{shown}") } else { shown }
-}
-
 fn row(figures: &Figures) -> [comfy_table::Cell; 8] {
-    let percent = |share: Option<f64>, digits: usize| {
-        share.map_or_else(|| "-".to_owned(), |share| format!("{:.digits$} %", cut(share, digits)))
-    };
-    let (kept, mood) = match figures.kept {
-        None => ("not measured", Mood::Odd),
-        Some(true) if figures.over => ("kept", Mood::Good),
-        Some(true) => ("kept so far", Mood::Good),
-        Some(false) => ("MISSED", Mood::Bad),
-    };
-    let thin = figures.is_thin();
+    let row = Row::from(figures);
     [
-        cell(&figures.period, Mood::Plain),
-        cell(ms(figures.service_ms), Mood::Plain),
-        cell(percent(figures.coverage_percent, 2), if thin { Mood::Odd } else { Mood::Plain }),
-        cell(ms(figures.down_ms), Mood::Plain),
-        cell(ms(figures.planned_ms), Mood::Plain),
-        cell(percent(figures.availability_percent, 4), mood),
-        cell(kept, mood),
-        cell(minutes(figures.left_ms), mood),
+        cell(row.period, Mood::Plain),
+        cell(row.promised, Mood::Plain),
+        cell(row.coverage, if row.thin { Mood::Odd } else { Mood::Plain }),
+        cell(row.down, Mood::Plain),
+        cell(row.planned, Mood::Plain),
+        cell(row.available, row.mood),
+        cell(row.kept, row.mood),
+        cell(row.left, row.mood),
     ]
-}
-
-/// Digits are cut off and never rounded up: 99.95 % is shown only where it was reached.
-fn cut(share: f64, digits: usize) -> f64 {
-    let scale = [1.0, 10.0, 100.0, 1_000.0, 10_000.0].get(digits).copied().unwrap_or(10_000.0);
-    (share * scale + 1e-7).floor() / scale
-}
-
-#[expect(clippy::cast_precision_loss, reason = "exact below 285 years of microseconds")]
-fn minutes(left_ms: i64) -> String {
-    format!("{:.2} min", left_ms as f64 / 60_000.0)
 }
 
 fn interruptions(all: &[Interruption]) -> String {

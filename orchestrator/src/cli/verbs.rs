@@ -2,6 +2,7 @@
 
 mod approve;
 mod audit;
+mod code;
 mod incident;
 mod init;
 mod probe;
@@ -19,6 +20,7 @@ use crate::screen::Output;
 
 pub use approve::{Approve, Second};
 pub use audit::{Audit, AuditExport, AuditList, AuditVerb, AuditVerify};
+pub use code::Code;
 pub use incident::{Collect, Incident, IncidentVerb, Since};
 pub use init::Init;
 pub use probe::{Probe, Sla};
@@ -126,6 +128,10 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = duration)]
     pub timeout: Duration,
+    /// The six digits that your authenticator shows, where the cluster wants them of whoever
+    /// changes something [default: asked on the terminal]
+    #[arg(long, global = true, env = "BATON_CODE", value_name = "DIGITS", hide_env_values = true)]
+    pub code: Option<Code>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -85,6 +85,11 @@ const EXAMPLES: &str = r#"
 # Changes of primary as traces, for a collector of OpenTelemetry (OTLP over HTTP, JSON).
 # [traces]
 # url = "http://127.0.0.1:4318/v1/traces"
+
+# How much of the promised time each service was there, on the page: from the journals of probe
+# writers, files or folders, that lie on this machine or are copied to it.
+# [sla]
+# journal = ["/var/lib/baton/probe/journal-clinic"]
 "#;
 
 pub(super) fn orchestrator(

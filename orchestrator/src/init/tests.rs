@@ -28,6 +28,7 @@ fn run_for(folder: &Path, text: &str, mode: Mode, people: &[Person]) -> Result<W
         mode,
         operator: "alice",
         people,
+        totp: &[],
         home: Path::new("/var/lib/baton"),
         programs: Path::new("/usr/local/bin"),
     })
@@ -203,4 +204,39 @@ fn the_agents_unit_leaves_postgresql_alone() {
     assert!(text.contains(
         "ExecStart=/usr/local/bin/baton-agent --config /var/lib/baton/agent-arezzo-1/agent.toml"
     ));
+}
+
+/// Every voter has the same secret, and the copy to be handed over is not made again.
+#[test]
+fn i33_a_secret_is_made_once_for_every_voter() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let alice: PersonName = "alice".parse().expect("a name");
+    assert!("..".parse::<PersonName>().is_err() && "a/b".parse::<PersonName>().is_err());
+    let declared = declared(RIGHT);
+    let enrol = |mode| {
+        let totp = std::slice::from_ref(&alice);
+        let (home, programs) = (Path::new("/h"), Path::new("/p"));
+        let (source, operator, people) = (RIGHT, "alice", &[][..]);
+        let folder = folder.path();
+        let declared = &declared;
+        init(&Plan { declared, source, folder, mode, operator, people, totp, home, programs })
+    };
+    enrol(Mode::New).expect("the folder is empty");
+    let handed = folder.path().join("totp/alice");
+    let text = fs::read_to_string(&handed).expect("it is there");
+    assert!(text.starts_with("otpauth://totp/"), "{text}");
+    let mode = fs::metadata(&handed).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o077, 0, "nobody else reads it");
+    let at = |voter: &Voter| {
+        folder.path().join(format!("{}/orchestrator/secrets/totp/alice", voter.site))
+    };
+    for voter in declared.voters.values() {
+        assert_eq!(fs::read_to_string(at(voter)).expect("it is there"), text);
+    }
+    fs::remove_file(&handed).expect("it was handed over");
+    let lost = at(declared.voters.values().next().expect("there are voters"));
+    fs::remove_file(&lost).expect("it was there");
+    enrol(Mode::Update).expect("the authority is there");
+    assert_eq!(fs::read_to_string(&lost).expect("it is there again"), text);
+    assert!(!handed.exists());
 }

@@ -3,7 +3,7 @@ import { el, show } from "./dom.js";
 import { follow } from "./feed.js";
 import { picture } from "./picture.js";
 import { foot, news, open, past, remarks, verdict } from "./story.js";
-import { matrix, nameServers, readiness, services, voters } from "./tables.js";
+import { availability, matrix, nameServers, readiness, services, voters } from "./tables.js";
 import { mark, span } from "./words.js";
 
 const place = (id) => document.getElementById(id);
@@ -50,6 +50,7 @@ function draw(feed) {
   picture(known, grown);
   show(place("service-list"), services(known, grown));
   show(place("readiness-table"), readiness(known, grown));
+  show(place("sla-tables"), availability(known, grown));
   show(place("matrix"), matrix(known, grown));
   show(place("name-tables"), voters(known, grown), nameServers(known, grown));
   show(place("past-tables"), past(known));

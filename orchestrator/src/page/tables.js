@@ -1,7 +1,7 @@
 // Services, who reaches whom, voters and name servers, as tables.
 import { el } from "./dom.js";
 import { PLANES, way } from "./picture.js";
-import { age, bytes, isOld, list, mark, sign } from "./words.js";
+import { age, bytes, isOld, list, mark, sign, time } from "./words.js";
 
 // A table that a phone shows as cards: every cell says under which heading it stands.
 export function table(caption, headings, rows, attributes = {}) {
@@ -136,4 +136,31 @@ export function nameServers(document, grown) {
       server.follows === null ? "unknown" : `version ${server.follows}`,
       age(server.follows_age_ms, grown, document.limits.follows_ms)];
   }));
+}
+
+// How much of the promised time each service was there, from the journals beside this voter.
+export function availability(document, grown) {
+  const { sla, sla_age_ms: told, limits } = document;
+  const note = (...text) => el("p", { class: "note" }, ...text);
+  if (!sla) return note("Not known here: this voter reads no journal of a probe writer ([sla] in its file), or has not read it yet. baton sla tells it anywhere.");
+  const old = isOld(told, grown, limits.sla_ms);
+  const marked = (row) => old ? mark("unknown", `unknown (was: ${row.kept})`) : mark(row.mood, row.kept);
+  const periods = sla.services.flatMap((one) => one.rows.map((row) => [
+    one.service, row.period, marked(row), row.available, row.left, row.down, row.planned,
+    row.thin ? mark("odd", row.coverage) : row.coverage, row.promised,
+  ]));
+  const gaps = sla.services.flatMap((one) => one.interruptions.map((gap) =>
+    [one.service, time(gap.at), gap.length, gap.counted, gap.cause]));
+  return [
+    sla.problem ? el("p", {}, mark("bad", sla.problem)) : null,
+    periods.length > 0 ? table("This month and this year, in service hours",
+      ["Service", "Period", "Objective", "Available", "Budget left", "Down", "Of it planned", "Measured", "Service time"], periods)
+      : note("No journal speaks of a service that is declared."),
+    gaps.length > 0 ? table("The newest interruptions", ["Service", "Began", "Length", "In service hours", "Cause"], gaps) : null,
+    ...sla.services.map((one) => note(`${one.service}: ${one.promise}; `,
+      one.heard === null ? "no writer ever wrote" : "a writer's last word: ", one.heard === null ? "" : time(one.heard),
+      one.all > one.interruptions.length ? `; ${one.all} interruptions this year: baton sla` : "",
+      one.warnings.length > 0 ? `; ${one.warnings.slice(0, 3).join("; ")}` : "")),
+    note("Worked out ", age(told, grown, limits.sla_ms), " ago."),
+  ];
 }

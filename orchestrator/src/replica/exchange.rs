@@ -78,6 +78,8 @@ pub enum Input {
         by: String,
         /// In which role.
         role: Role,
+        /// The step of the time-based code that he gave.
+        totp_step: Option<u64>,
         /// What.
         request: Box<Request>,
     },

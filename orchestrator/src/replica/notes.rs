@@ -33,7 +33,10 @@ pub(super) struct Why {
 impl Why {
     /// Nothing but that a person asked, in this role.
     pub(super) fn asked(role: Role) -> Self {
-        Self { authority: Some(Authority { role, approved: None }), ..Self::from(String::new()) }
+        Self {
+            authority: Some(Authority { role, approved: None, totp_step: None }),
+            ..Self::from(String::new())
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use failover::approval::Pending;
 use failover::event::Change;
 use failover::ids::ServiceId;
 use failover::loss::Loss;
-use failover::people::{Grant, Role};
+use failover::people::Grant;
 use failover::{Asker, Request, Ruled};
 
 use super::notes::Why;
@@ -13,32 +13,21 @@ use crate::answers::{Accepted, ApprovalTold, Approvals, LossTold};
 use crate::audit::asked;
 
 impl Replica {
-    pub(super) fn hear_request(
-        &mut self,
-        token: Token,
-        (by, role): (&str, Role),
-        request: &Request,
-    ) {
-        if let Err(reply) = self.rule(token, (by, role), request) {
-            self.refuse(token, ((by, role), request), reply);
+    pub(super) fn hear_request(&mut self, token: Token, asker: Asker<'_>, request: &Request) {
+        if let Err(reply) = self.rule(token, asker, request) {
+            self.refuse(token, ((asker.name, asker.role), request), reply);
         }
     }
 
-    fn rule(
-        &mut self,
-        token: Token,
-        (by, role): (&str, Role),
-        request: &Request,
-    ) -> Result<(), Reply> {
+    fn rule(&mut self, token: Token, asker: Asker<'_>, request: &Request) -> Result<(), Reply> {
         if !self.is_informed() {
             return Err(Reply::NoLeader);
         }
         self.tell_calendar(request);
-        let Clocks { now, wall } = self.clocks;
+        let now = self.clocks.now;
         let lead = self.lead.as_mut().ok_or(Reply::NoLeader)?;
         lead.view.follow(&self.cluster, now);
         let lead = self.lead.as_ref().ok_or(Reply::NoLeader)?;
-        let asker = Asker { name: by, role, at: wall };
         let plan = |request: &Request| self.plan_of(request);
         let asks = (request, asker);
         match failover::rule_for(&self.cluster, &lead.view, asks, now, &plan) {

@@ -248,3 +248,23 @@ fn one_month_can_be_asked_for() {
     march.only("2026-03").expect("a month");
     assert_eq!((march.kept(), march.months.len()), (None, 0));
 }
+
+#[test]
+fn whoever_shows_no_certificate_is_told_no_reason() {
+    let sla = Sla::default();
+    let (from, to) = (utc("2026-11-02T09:00:00Z"), utc("2026-11-02T09:00:20Z"));
+    let files = [file("a", &[(from - HOUR, to + HOUR)], &[(from, to)])];
+    let records = [record(7, Trigger::Failover, None, (from, to))];
+    let found = told(&sla, "2026-11-02T12:00:00Z", &files, &records);
+    let whole = told::Told { services: vec![told::Promised::of(&found)], problem: None };
+    let [clinic] = &whole.services[..] else { panic!("one: {whole:?}") };
+    assert_eq!(
+        clinic.interruptions[0].cause,
+        "transition 7: failover, by an operator: arezzo silent"
+    );
+    let rows: Vec<&str> = clinic.rows.iter().map(|row| row.period.as_str()).collect();
+    assert_eq!(rows, ["2026-11", "2026"]);
+    let hidden = whole.for_anyone();
+    let cause = &hidden.services[0].interruptions[0].cause;
+    assert_eq!(cause, "transition 7: failover, by an operator");
+}

@@ -72,6 +72,7 @@ fn people(table: &PeopleTable) -> People {
     People {
         two_persons: table.two_persons.unwrap_or(usual.two_persons),
         approval_expires: table.approval_expires.map_or(usual.approval_expires, |length| length.0),
+        totp: table.totp.unwrap_or(usual.totp),
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) struct SlaTable {
 pub(super) struct PeopleTable {
     pub(super) two_persons: Option<bool>,
     pub(super) approval_expires: Option<Length>,
+    pub(super) totp: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

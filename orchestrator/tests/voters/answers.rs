@@ -231,6 +231,10 @@ async fn bench() {
     let shown = told_after_commit(&group, leader, 30).await;
     kept &= told("the page, after a commit", shown, Duration::from_millis(300));
     println!("standing of services (settled, step): {standing:?}");
+    if let Some(seconds) = std::env::var("BATON_STAY").ok().and_then(|text| text.parse().ok()) {
+        println!("for {seconds} s the page is at http://{}/", group.page[leader]);
+        sleep(Duration::from_secs(seconds)).await;
+    }
     agents.iter().for_each(tokio::task::JoinHandle::abort);
     assert!(kept, "slower than what is promised");
 }

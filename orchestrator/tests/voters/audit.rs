@@ -247,7 +247,13 @@ fn i34_the_entry_is_written_before_the_effect() {
     let request = Box::new(request);
     let replica = world.voters.get_mut(&leader).expect("it runs");
     let outputs = replica.step(
-        Input::Request { token, by: "alice".into(), role: failover::people::Role::Admin, request },
+        Input::Request {
+            token,
+            by: "alice".into(),
+            role: failover::people::Role::Admin,
+            totp_step: None,
+            request,
+        },
         clocks,
     );
     let at = |wanted: &dyn Fn(&Output) -> bool| outputs.iter().position(wanted);

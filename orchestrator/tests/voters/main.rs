@@ -4,6 +4,7 @@ mod alerts;
 mod answers;
 mod approvals;
 mod audit;
+mod codes;
 mod disk;
 mod drills;
 mod elections;

@@ -8,6 +8,7 @@ use failover::ids::Revision;
 use orchestrator::answers::Accepted;
 use orchestrator::overview::Overview;
 use orchestrator::remarks::LIMIT_MS;
+use orchestrator::sla::Measured;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
@@ -238,6 +239,42 @@ async fn i37_what_a_dead_leader_told_grows_old() {
     let remarks = aged["remarks"].to_string();
     assert!(remarks.contains("no leader is known"), "{remarks}");
     assert_eq!(aged["status"]["services"][0]["zero_loss"]["answer"], "unasked");
+}
+
+/// A voter that has journals tells what they say; one that cannot read them says so.
+#[tokio::test]
+async fn i37_availability_is_what_the_journals_beside_a_voter_say() {
+    let group = Group::start_saying("[sla]\njournal = [\"journal\"]\n");
+    let operator = group.client(0, "operator", "alice");
+    group.elected(&operator).await;
+    declare(&group, &operator).await;
+    let now = wire::clock::wall().0;
+    let measured = Measured {
+        run: "clinic-standing-1-1".into(),
+        service: "clinic".into(),
+        every_ms: 1_000,
+        measured: (now - 60_000, now).into(),
+        down: (now - 50_000, now - 40_000).into(),
+        ..Measured::default()
+    };
+    let folder = group.folder.path().join("v1/journal");
+    std::fs::create_dir(&folder).expect("a folder");
+    let text = serde_json::to_vec(&measured).expect("JSON");
+    std::fs::write(folder.join("2026-01-01.1.a.summary.json"), text).expect("writable");
+    let told = until(&group, 0, |it| it["sla"]["services"][0]["service"] == "clinic").await;
+    let clinic = &told["sla"]["services"][0];
+    assert_eq!(clinic["interruptions"][0]["length"], "10.0 s", "{clinic}");
+    assert_eq!(clinic["interruptions"][0]["cause"], "unknown: no transition near");
+    assert_eq!((&clinic["heard"], &clinic["all"]), (&now.into(), &1.into()));
+    assert_eq!(clinic["rows"].as_array().map(Vec::len), Some(2), "month and year: {clinic}");
+    assert!(told["sla_age_ms"].as_u64().is_some_and(|ms| ms < 150_000), "{told}");
+    // There is no such folder: operators are told where it was looked for.
+    let told = until(&group, 1, |it| !it["sla"].is_null()).await;
+    assert!(told["sla"]["problem"].as_str().is_some_and(|it| !it.contains("journal")), "{told}");
+    let whole: Overview =
+        get(&group.client(1, "operator", "alice"), "/v1/overview").await.expect("it is shown");
+    let problem = whole.sla.and_then(|sla| sla.problem).expect("it cannot be read");
+    assert!(problem.contains("/v2/") && problem.contains("journal"), "{problem}");
 }
 
 /// Readers who do not read, strangers who send garbage, and more than there are places.

@@ -290,6 +290,7 @@ impl World {
                 token,
                 by: "alice".into(),
                 role: Role::Admin,
+                totp_step: None,
                 request: Box::new(request),
             },
         );

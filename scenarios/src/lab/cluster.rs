@@ -129,11 +129,15 @@ impl Cluster {
         if !output.status.success() {
             bail!("`baton init` refused:\n{}", complaint(&output));
         }
+        // What is written there is shown on the page.
+        let journals = self.layout.folder.join("journals");
+        std::fs::create_dir(&journals)?;
         for site in self.layout.shape.sites {
             let (_, config) = self.layout.daemon(site.name, Kind::Voter);
             let text = std::fs::read_to_string(&config)?;
-            let page = self.layout.page(site.name);
-            std::fs::write(&config, format!("{text}\n[page]\nlisten = \"{page}\"\n"))?;
+            let (page, read) = (self.layout.page(site.name), journals.to_string_lossy());
+            let more = format!("\n[page]\nlisten = \"{page}\"\n\n[sla]\njournal = [{read:?}]\n");
+            std::fs::write(&config, text + &more)?;
         }
         for site in self.layout.shape.holders() {
             // A killed postmaster's memory lies in its own directory then, and goes with it.

@@ -13,6 +13,7 @@ use super::browser::{Browser, Sight, find};
 use super::cluster::{Cluster, Options};
 use super::directory::GENEROUS;
 use super::layout::{Kind, SITES};
+use super::probe::Probe;
 use super::screen::{Screen, Tone};
 use super::stop::Stop;
 
@@ -57,6 +58,8 @@ pub fn page(options: &Options, pictures: Option<&Path>, stop: &Stop, screen: Scr
     screen.line(&screen.paint(Tone::Strong, "baton: the page, in a browser"));
     let mut cluster = Cluster::make(options, stop)?;
     cluster.bring_up(&mut |missing| screen.progress(missing))?;
+    let mut probe = Probe::start(&cluster, "journals/page")?;
+    probe.wait_acked(stop, 50)?;
     let profile = tempfile::tempdir()?;
     let browser = Browser::start(&program, profile.path())?;
     let mut looking = Looking { browser, stop, pictures, screen };
@@ -69,6 +72,8 @@ pub fn page(options: &Options, pictures: Option<&Path>, stop: &Stop, screen: Scr
     looking.readiness()?;
     looking.switchover(&cluster)?;
     cluster.wait_redundant(GENEROUS, &mut |missing| screen.progress(missing))?;
+    looking.availability()?;
+    probe.end()?;
     looking.standing_still(&cluster, shown_by.name)?;
     let complaints = &looking.browser.complaints;
     // That the voter did not answer while it stood still is what the browser is to notice.
@@ -184,6 +189,16 @@ impl Looking<'_> {
         ));
         let primary = format!("document.getElementById('services').innerText.includes('{to}')");
         self.browser.until(self.stop, &primary, SOON)
+    }
+
+    /// The interruption that the probe writer saw stands there with its cause, once its journal is
+    /// read again.
+    fn availability(&mut self) -> Result<()> {
+        let told = "document.getElementById('sla').innerText.includes('planned switchover')";
+        self.browser.until(self.stop, told, SOON * 5)?;
+        self.browser.evaluate("document.getElementById('sla').scrollIntoView()")?;
+        self.look("availability", DESK)?;
+        self.browser.evaluate("scrollTo(0, 0)").map(drop)
     }
 
     /// A voter that stands still is noticed, said loudly, and found again.

@@ -82,11 +82,13 @@ impl World {
         }
     }
 
-    /// Has a voter look at an instance, if that is a primary and it does not already.
+    /// Has a voter look at an instance, if that is a primary and it does not already. One that
+    /// stands still does nothing, here and below.
     pub(crate) fn look_at(&mut self, voter: u8, instance: &InstanceId) {
         let Some(host) = self.host_index(instance) else { return };
         let id = u32::try_from(self.dice.roll(1 << 31)).unwrap_or(0);
-        let Some(process) = &mut self.voters[usize::from(voter)].process else { return };
+        let machine = &mut self.voters[usize::from(voter)];
+        let Some(process) = machine.process.as_mut().filter(|_| !machine.paused) else { return };
         let busy = process.looks.iter().any(|look| look.host == host);
         if busy || !process.knows_primary(instance) {
             return;
@@ -120,6 +122,10 @@ impl World {
             return;
         }
         let Some(process) = &mut machine.process else { return };
+        if machine.paused {
+            process.looks.retain(|look| look.id != id);
+            return;
+        }
         let same = |look: &&mut Look| look.id == id && look.second == second;
         let Some(look) = process.looks.iter_mut().find(same) else { return };
         if !second && port == Port::Refused {
@@ -182,7 +188,8 @@ impl World {
     }
 
     pub(crate) fn ask_names(&mut self, voter: u8, run: u32) {
-        if self.voters[usize::from(voter)].run == run {
+        let machine = &self.voters[usize::from(voter)];
+        if machine.run == run && !machine.paused {
             self.ask_name_servers(voter);
         }
     }
@@ -255,6 +262,9 @@ impl World {
             return;
         }
         process.asking &= !bit;
+        if machine.paused {
+            return;
+        }
         let Some((id, _)) = self.topology.dns.servers.iter().nth(usize::from(server)) else {
             return;
         };

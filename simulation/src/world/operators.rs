@@ -91,7 +91,12 @@ impl World {
             return;
         }
         let request = Box::new(known.request.clone());
-        let question = Question::Request { by: "operator".into(), role: Role::Admin, request };
+        let question = Question::Request {
+            by: "operator".into(),
+            role: Role::Admin,
+            totp_step: None,
+            request,
+        };
         self.route(voter, Some(asker), question);
     }
 

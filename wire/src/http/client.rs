@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, redirect, retry};
 use rustls::ClientConfig;
 use serde::Serialize;
@@ -106,9 +106,23 @@ impl Client {
         body: &B,
         timeout: Duration,
     ) -> Result<T, HttpError> {
+        self.post_with(path, body, HeaderMap::new(), timeout).await
+    }
+
+    /// The same with more headers.
+    ///
+    /// # Errors
+    /// [`HttpError`]
+    pub async fn post_with<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+        mut headers: HeaderMap,
+        timeout: Duration,
+    ) -> Result<T, HttpError> {
         let body = serde_json::to_vec(body).map_err(|error| HttpError::Body(error.to_string()))?;
-        let body = Some(("application/json", body.into()));
-        from_json(&self.send(Method::POST, path, body, timeout).await?)
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        from_json(&self.send(Method::POST, path, Some((headers, body.into())), timeout).await?)
     }
 
     /// POST of bytes, answered with bytes. `timeout` as for [`Client::get`].
@@ -121,23 +135,23 @@ impl Client {
         body: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, HttpError> {
-        let body = Some(("application/octet-stream", body));
-        self.send(Method::POST, path, body, timeout).await
+        let content = HeaderValue::from_static("application/octet-stream");
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, content)]);
+        self.send(Method::POST, path, Some((headers, body)), timeout).await
     }
 
     async fn send(
         &self,
         method: Method,
         path: &str,
-        body: Option<(&'static str, Bytes)>,
+        body: Option<(HeaderMap, Bytes)>,
         timeout: Duration,
     ) -> Result<Bytes, HttpError> {
         let (generation, http) = self.current();
         let url = format!("https://{}{path}", self.shared.address);
         let mut request = http.request(method, url);
-        if let Some((content_type, bytes)) = body {
-            request = request.header(CONTENT_TYPE, HeaderValue::from_static(content_type));
-            request = request.body(bytes);
+        if let Some((headers, bytes)) = body {
+            request = request.headers(headers).body(bytes);
         }
         let answer = async { receive(request.send().await?).await };
         // Our own clock of the request: the library's timeout looks the same as its ping's.

@@ -129,7 +129,7 @@ fn who_said_yes_and_what_was_given_up_is_told() {
     };
     let record = Record {
         by: "anna".into(),
-        authority: Some(Authority { role: Role::Operator, approved: Some(bob) }),
+        authority: Some(Authority { role: Role::Operator, approved: Some(bob), totp_step: None }),
         given_up: Some(failover::loss::GivenUp { kept: position, bytes: Some(20) }),
         ..record(&STEPS)
     };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use orchestrator::init::Person;
+use orchestrator::init::{Person, PersonName};
 
 /// `baton init`
 #[derive(Debug, Args)]
@@ -12,6 +12,7 @@ Examples:
   baton init topology.toml --out cluster/
   scp -r cluster/arezzo/. root@arezzo:/var/lib/baton/
   baton init topology.toml --out cluster/ --update --person bob:approver --person eve:viewer
+  baton init topology.toml --out cluster/ --update --totp alice --totp bob
 
 The folder `ca` signs for the whole cluster: keep it off the machines.")]
 pub struct Init {
@@ -31,6 +32,11 @@ pub struct Init {
     /// for) or admin; may be repeated
     #[arg(long, value_name = "NAME:ROLE")]
     pub person: Vec<Person>,
+    /// A secret for a person's authenticator (time-based codes, RFC 6238), for every voter and, in
+    /// the folder totp, to be handed over; wanted where the topology says `[people] totp = true`;
+    /// may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub totp: Vec<PersonName>,
     /// Where a site's folder will lie on its machines (for the unit files)
     #[arg(long, value_name = "DIR", default_value = "/var/lib/baton")]
     pub home: PathBuf,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use orchestrator::overview::{Overview, Plane, Seen, Words};
+use orchestrator::sla::told::Promised;
 use orchestrator::words::{Mood, age, bytes, span};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
@@ -95,6 +96,8 @@ fn content(overview: &Overview, elapsed: Duration, stale: bool) -> Vec<Line<'sta
         let headings = ["instance", "site", "is", "is to be", "lag", "streams", "rule", "told"];
         columns(&headings, rows, &mut all);
     }
+    readiness(overview, elapsed, &mut all);
+    sla(overview, elapsed, &mut all);
     reach(overview, elapsed, &mut all);
     voters(overview, elapsed, &mut all);
     title("history", &mut all);
@@ -179,6 +182,69 @@ fn instance(
         (rule.to_owned(), Mood::Plain),
         (age(told), if old { Mood::Bad } else { Mood::Plain }),
     ]
+}
+
+/// What was worked out too long ago is marked, and is what it was.
+fn aged(words: (Mood, &str), old: bool) -> Cell {
+    match words {
+        (_, is) if old => (format!("{} unknown (was {is})", mark(Mood::Odd)), Mood::Odd),
+        (mood, is) => (format!("{} {is}", mark(mood)), mood),
+    }
+}
+
+fn readiness(overview: &Overview, elapsed: Duration, all: &mut Vec<Line<'static>>) {
+    title("could each site be lost now?", all);
+    let told = later(overview.readiness_age_ms, elapsed);
+    let old = told.is_none_or(|ms| ms > overview.limits.readiness_ms);
+    let rows = overview.readiness.iter().map(|one| {
+        vec![
+            (one.service.to_string(), Mood::Plain),
+            (one.site.to_string(), Mood::Plain),
+            aged((one.ready.mood, &one.ready.is), old),
+            aged((one.zero_loss.mood, &one.zero_loss.is), old),
+            (one.takes.clone(), Mood::Plain),
+            (one.then.clone(), Mood::Plain),
+        ]
+    });
+    let headings = ["service", "without", "ready", "zero loss", "writes stand still", "then"];
+    columns(&headings, rows.collect(), all);
+    let told = told.map_or_else(|| "never".to_owned(), |ms| format!("{} ago", age(Some(ms))));
+    all.push(Line::from(format!("  looked at: {told}")));
+}
+
+fn sla(overview: &Overview, elapsed: Duration, all: &mut Vec<Line<'static>>) {
+    let Some(sla) = &overview.sla else { return };
+    title("was it there when it was promised?", all);
+    if let Some(problem) = &sla.problem {
+        let text = format!("  {} {problem}", mark(Mood::Bad));
+        all.push(Line::styled(text, style(Mood::Bad)));
+    }
+    let told = later(overview.sla_age_ms, elapsed);
+    let old = told.is_none_or(|ms| ms > overview.limits.sla_ms);
+    let of = |service: &Promised| service.service.to_string();
+    let rows = sla.services.iter().flat_map(|service| {
+        service.rows.iter().map(move |row| {
+            vec![
+                (of(service), Mood::Plain),
+                (row.period.clone(), Mood::Plain),
+                aged((row.mood, &row.kept), old),
+                (row.available.clone(), Mood::Plain),
+                (row.left.clone(), Mood::Plain),
+                (row.down.clone(), Mood::Plain),
+                (row.coverage.clone(), if row.thin { Mood::Odd } else { Mood::Plain }),
+            ]
+        })
+    });
+    let headings =
+        ["service", "period", "objective", "available", "budget left", "down", "measured"];
+    columns(&headings, rows.collect(), all);
+    for service in &sla.services {
+        if let Some(newest) = service.interruptions.first() {
+            let (at, service) = (crate::screen::time(newest.at), of(service));
+            let (length, cause) = (&newest.length, &newest.cause);
+            all.push(Line::from(format!("  {service}: last down at {at} for {length}: {cause}")));
+        }
+    }
 }
 
 fn reach(overview: &Overview, elapsed: Duration, all: &mut Vec<Line<'static>>) {
