@@ -35,18 +35,8 @@ impl Layout {
         for folder in ["tls", "stream", "lost-tail"] {
             private_folder(&run.join(folder))?;
         }
-        let sockets = if run.as_os_str().len() <= LONGEST_SOCKET_FOLDER {
-            run.to_owned()
-        } else {
-            let digest =
-                ring::digest::digest(&ring::digest::SHA256, run.as_os_str().as_encoded_bytes());
-            let mut name = [0u8; 8];
-            name.iter_mut().zip(digest.as_ref()).for_each(|(byte, from)| *byte = *from);
-            let name = u64::from_be_bytes(name);
-            let folder = std::env::temp_dir().join(format!("baton-{name:016x}"));
-            private_folder(&folder)?;
-            folder
-        };
+        let sockets = sockets_of(run);
+        private_folder(&sockets)?;
         Ok(Self { data: data.to_owned(), run: run.to_owned(), sockets })
     }
 
@@ -222,6 +212,18 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
 }
 
+/// Where the Unix sockets of a run directory are.
+#[must_use]
+pub fn sockets_of(run: &Path) -> PathBuf {
+    if run.as_os_str().len() <= LONGEST_SOCKET_FOLDER {
+        return run.to_owned();
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, run.as_os_str().as_encoded_bytes());
+    let mut name = [0u8; 8];
+    name.iter_mut().zip(digest.as_ref()).for_each(|(byte, from)| *byte = *from);
+    std::env::temp_dir().join(format!("baton-{:016x}", u64::from_be_bytes(name)))
+}
+
 /// Removes a file durably; it may be missing.
 ///
 /// # Errors
@@ -237,6 +239,15 @@ pub fn remove_durably(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sockets_of_a_long_path_have_a_short_one_of_their_own() {
+        let run = |length| Path::new("/").join("r".repeat(length));
+        assert_eq!(sockets_of(&run(20)), run(20));
+        let short = sockets_of(&run(200));
+        assert!(short.as_os_str().len() <= LONGEST_SOCKET_FOLDER, "{}", short.display());
+        assert_ne!(short, sockets_of(&run(201)));
+    }
 
     #[test]
     fn i26_a_second_agent_is_refused_the_run_directory_of_the_first() {

@@ -371,7 +371,8 @@ pub async fn clean(layout: &Layout) {
     // Its guard, which has nothing to guard and nobody to serve, ends by itself.
     let others = ["new", "aside", "quarantine"];
     let others = others.map(|suffix| layout.beside(&format!("rehearsal.{suffix}")));
-    for path in others.iter().chain([&data, &run]) {
+    let sockets = layout::sockets_of(&run);
+    for path in others.iter().chain([&data, &run, &sockets]) {
         if let Err(error) = remove_tree(path) {
             tracing::warn!(%error, path = %path.display(), "what is left of a rehearsal stays");
         }
