@@ -19,7 +19,6 @@ use crate::drill;
 use crate::event::{Change, Event, Seen, ServiceChange};
 use crate::ids::{DrillId, InstanceId, ServiceId, TransitionId};
 use crate::loss::GivenUp;
-use crate::people;
 use crate::position::Position;
 use crate::quorum;
 use crate::readiness::Before;
@@ -32,7 +31,7 @@ use alloc::vec::Vec;
 
 /// Applies an event; whether it had an effect.
 pub fn apply(cluster: &mut Cluster, event: &Event) -> bool {
-    if !approval::stands(cluster, event) || !people::stands(cluster, event) {
+    if !approval::stands(cluster, event) {
         return false;
     }
     let before = content(cluster);
@@ -70,7 +69,6 @@ pub fn apply(cluster: &mut Cluster, event: &Event) -> bool {
         cluster.zone_version = cluster.zone_version.saturating_add(1);
     }
     approval::close(cluster, event);
-    people::used(cluster, event);
     remember(cluster, event, text);
     true
 }

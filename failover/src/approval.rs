@@ -11,7 +11,7 @@ use crate::decide::{Finding, finding};
 use crate::event::{Approved, Authority, Change, Event};
 use crate::ids::{Revision, TransitionId};
 use crate::loss;
-use crate::people::{Asker, Grant, Role, Ruled};
+use crate::people::{self, Asker, Grant, Role, Ruled};
 use crate::report::Severity;
 use crate::request::{Request, Ruling, rule_on};
 use crate::time::{Moment, Timestamp};
@@ -283,10 +283,13 @@ fn waiting<'a>(
     Ok(pending)
 }
 
-/// Whether an entry that a second person approved still may take effect: the request waits, and
-/// this is the one that it is about. The group of voters has changed by itself when its entry
+/// Whether an entry that people asked for still may take effect: no code of it was used, and where a
+/// second person approved it the request waits, and this is the one that it is about. The group of voters has changed by itself when its entry
 /// comes here.
 pub(crate) fn stands(cluster: &Cluster, event: &Event) -> bool {
+    if !people::stands(cluster, event) {
+        return false;
+    }
     let approved = event.authority.as_ref().and_then(|authority| authority.approved.as_ref());
     let Some(approved) = approved else { return true };
     let pending = event.plan.as_ref().and_then(|plan| cluster.pending.get(plan));
@@ -343,8 +346,9 @@ pub(crate) fn withdrawn(cluster: &mut Cluster, event: &Event, plan: &str) -> Opt
     Some(format!("what waited for a second person under {} is withdrawn", short(plan)))
 }
 
-/// An approved request has taken effect.
+/// A request has taken effect: its code is used, and where it was approved that is done.
 pub(crate) fn close(cluster: &mut Cluster, event: &Event) {
+    people::used(cluster, event);
     let approved = event.authority.as_ref().and_then(|authority| authority.approved.clone());
     let (Some(approved), Some(plan)) = (approved, &event.plan) else { return };
     let transition = if let Change::Service { service, .. } = &event.change {

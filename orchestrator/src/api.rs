@@ -6,6 +6,7 @@
 mod alerts;
 mod bundle;
 mod drill;
+mod request;
 mod rights;
 
 use std::sync::Arc;
@@ -13,26 +14,22 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query as Parameters, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use failover::Request;
 use failover::event::NoteKind;
 use failover::ids::{InstanceId, NameServerId, ServiceId, TransitionId};
-use failover::people::Role;
 use failover::rehearse::Hypothesis;
 use failover::report::{Observation, Report};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use wire::clock;
 use wire::http::Problem;
 use wire::role::{Peer, Shown};
 
 use crate::audit::asked;
-use crate::codes;
 use crate::door::{self, Reason};
 use crate::feed::Audience;
 use crate::message::Envelope;
@@ -80,7 +77,7 @@ pub fn router(routes: Arc<Routes>) -> Router {
         .route("/v1/drill-plan", get(drill::plan))
         .route("/v1/approvals", get(approvals))
         .route("/v1/loss/{service}", get(loss))
-        .route("/v1/requests", post(request))
+        .route("/v1/requests", post(request::request))
         .with_state(routes.clone())
         .merge(page::files())
         .layer(axum::middleware::from_fn(rights::admit))
@@ -491,37 +488,4 @@ async fn approvals(State(routes): Shared) -> Answered {
 
 async fn topology(State(routes): Shared) -> Answered {
     query(&routes, Query::Topology).await
-}
-
-async fn request(
-    State(routes): Shared,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answered {
-    let request: Box<Request> = read(&peer, &body)?;
-    let totp_step = code(&routes, &peer, &headers).await?;
-    tracing::info!(%peer, "an operator asks: {}", asked(&request));
-    let role = peer.role().unwrap_or(Role::Viewer);
-    answer(routes.ask(Question::Request { by: peer.name, role, totp_step, request }).await)
-}
-
-/// The step of the code that comes with a request, if one does.
-async fn code(
-    routes: &Arc<Routes>,
-    peer: &Peer,
-    headers: &HeaderMap,
-) -> Result<Option<u64>, Refused> {
-    let Some(code) = headers.get(codes::HEADER) else { return Ok(None) };
-    let code = code.to_str().unwrap_or_default().to_owned();
-    let (routes, person) = (routes.clone(), peer.name.clone());
-    // A file is read.
-    let checked = tokio::task::spawn_blocking(move || {
-        routes.codes.check(&person, &code, (clock::wall(), clock::now()))
-    });
-    let checked = checked.await.unwrap_or_else(|error| Err(error.to_string()));
-    checked.map(Some).map_err(|text| {
-        tracing::warn!(%peer, "refused: {text}");
-        refused(StatusCode::FORBIDDEN, text, "nothing was changed")
-    })
 }

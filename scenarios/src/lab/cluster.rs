@@ -130,8 +130,8 @@ impl Cluster {
             bail!("`baton init` refused:\n{}", complaint(&output));
         }
         // What is written there is shown on the page.
-        let journals = self.layout.folder.join("journals");
-        std::fs::create_dir(&journals)?;
+        let journals = self.folder().join("journals");
+        std::fs::create_dir_all(&journals)?;
         for site in self.layout.shape.sites {
             let (_, config) = self.layout.daemon(site.name, Kind::Voter);
             let text = std::fs::read_to_string(&config)?;
