@@ -283,9 +283,9 @@ fn waiting<'a>(
     Ok(pending)
 }
 
-/// Whether an entry that people asked for still may take effect: no code of it was used, and where a
-/// second person approved it the request waits, and this is the one that it is about. The group of voters has changed by itself when its entry
-/// comes here.
+/// Whether an entry that people asked for still may take effect: no code of it was used, and where
+/// a second person approved it the request waits, and this is the one that it is about. The group
+/// of voters has changed by itself when its entry comes here.
 pub(crate) fn stands(cluster: &Cluster, event: &Event) -> bool {
     if !people::stands(cluster, event) {
         return false;
