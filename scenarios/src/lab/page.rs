@@ -40,10 +40,12 @@ const WRONG: &str = "[
     ...(document.body.innerText.match(/undefined|NaN|\\[object/) ?? []),
 ]";
 
-/// Notes when each step is first shown as done, by the page's own clock.
-const NOTE: &str = "window.shown = {}; new MutationObserver(() => {
-    for (const step of document.querySelectorAll('#open .done b'))
-        window.shown[step.textContent] ??= Date.now();
+/// Notes when each step is first shown as done, by the page's own clock, and whether some were
+/// while another was under way: nobody who asks now and then would see what lasts half a second.
+const NOTE: &str = "window.shown = {}; window.midway = false; new MutationObserver(() => {
+    const done = document.querySelectorAll('#open .done b');
+    for (const step of done) window.shown[step.textContent] ??= Date.now();
+    window.midway ||= done.length > 1 && document.querySelector('#open .current') !== null;
 }).observe(document.getElementById('open'), { childList: true, subtree: true, attributes: true });";
 
 /// Looks at all of it, and writes the pictures into `pictures`.
@@ -163,9 +165,7 @@ impl Looking<'_> {
         self.browser.evaluate(NOTE)?;
         let to = SITES[1].instance();
         let id = cluster.switch_over(&to)?;
-        let current = "document.querySelectorAll('#open .done').length > 1
-            && document.querySelectorAll('#open .current').length > 0";
-        self.browser.until(self.stop, current, SOON)?;
+        self.browser.until(self.stop, "window.midway", SOON)?;
         self.picture("transition")?;
         let over = "document.querySelectorAll('#open article').length === 0";
         self.browser.until(self.stop, over, GENEROUS)?;

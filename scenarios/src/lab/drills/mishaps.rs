@@ -86,6 +86,11 @@ pub fn meet(
     stop.until("the dwell", GENEROUS, LOOK, || {
         Ok(told().filter(|drill| drill.stage >= Stage::Dwell || !drill.is_open()))
     })?;
+    if mishap == Mishap::PrimaryKilled {
+        // Before the former primary is back a failover would leave a single copy, which the
+        // service forbids: what is killed then is started again where it is, and the drill goes on.
+        cluster.wait_redundant(GENEROUS, &mut |missing| screen.progress(missing))?;
+    }
     let away = cluster.status()?.home().context("the service has a primary")?;
     happens(cluster, mishap, &id, &away)?;
     screen.line(&screen.paint(Tone::Bad, &format!("  {} while {away} leads", mishap.words())));
