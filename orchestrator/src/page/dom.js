@@ -56,10 +56,10 @@ function change(old, fresh) {
 
 function attributes(old, fresh) {
   for (const { name, value } of [...fresh.attributes]) {
-    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    // Whether something is folded is the reader's choice, once it is there.
+    if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
   for (const { name } of [...old.attributes]) {
-    // Whether something is folded is the reader's choice.
     if (name !== "open" && !fresh.hasAttribute(name)) old.removeAttribute(name);
   }
 }

@@ -14,13 +14,20 @@ export function table(caption, headings, rows, attributes = {}) {
   ));
 }
 
+// With more than these the ones that are well are folded, below those that are not.
+const UNFOLDED = 4;
+const FIRST = ["bad", "odd", "plain", "good"];
+
 export function services(document, grown) {
   const all = document.status.services;
   if (all.length === 0) return [el("p", { class: "note" }, "No service is declared: baton apply.")];
-  return all.map((service) => one(document, grown, service));
+  if (all.length <= UNFOLDED) return all.map((service) => one(document, grown, service, false));
+  const rank = ({ service }) => FIRST.indexOf(document.said.services[service].mood);
+  const order = (a, b) => rank(a) - rank(b) || a.service.localeCompare(b.service, "en", { numeric: true });
+  return [...all].sort(order).map((service) => one(document, grown, service, true));
 }
 
-function one(document, grown, service) {
+function one(document, grown, service, folds) {
   const old = grown > document.limits.heard_ms;
   const said = document.said.services[service.service];
   const words = old ? { mood: "unknown", is: `unknown (was: ${said.is})`, wanted: "unknown" } : said;
@@ -28,8 +35,13 @@ function one(document, grown, service) {
   const fact = (name, ...value) => el("div", {}, el("dt", {}, name), el("dd", {}, ...value));
   const promised = words.wanted ?? "unknown";
   const zero = promised === "yes" ? "good" : promised.startsWith("NO") ? "bad" : "unknown";
-  return el("article", { class: "card", "data-key": service.service },
-    el("h3", {}, service.service, " ", mark(words.mood, words.is)),
+  const heading = el("h3", {}, service.service, " ", mark(words.mood, words.is));
+  const well = said.mood === "good";
+  return el(folds ? "details" : "article",
+    { class: "card", "data-key": `${service.service} ${well}`, open: folds && !well },
+    folds ? el("summary", {}, heading, el("span", { class: "faint" },
+      ` primary ${service.primary ?? "none"} · ${service.published ? `${service.writable} → ${service.published.instance}` : "nowhere in DNS"}`))
+      : heading,
     el("dl", { class: "facts" },
       fact("Primary", service.primary ?? "none"),
       fact("Epoch", service.epoch),
