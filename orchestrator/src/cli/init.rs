@@ -71,7 +71,7 @@ fn text(arguments: &Init, declared: &topology::Declared, written: &Written) -> S
     ));
     for PersonName(person) in &arguments.totp {
         lines.push(format!(
-            "\nEvery voter needs the secret of {person}'s authenticator: SITE/orchestrator/secrets.\n\
+            "\nEvery voter needs {person}'s secret, in SITE/orchestrator/secrets.\n\
              Have {person} scan it, then delete it: qrencode -t ansiutf8 < {out}/totp/{person}"
         ));
     }
