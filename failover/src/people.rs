@@ -236,9 +236,13 @@ pub fn wants_code(topology: &Topology, request: &Request) -> bool {
     topology.people.totp || declares
 }
 
+/// Whether somebody acted with the code of this step, or of a later one.
+fn is_used(cluster: &Cluster, person: &str, step: u64) -> bool {
+    cluster.codes.get(person).is_some_and(|used| step <= *used)
+}
+
 /// Why somebody may not act with the code that he gave, or without one, if so.
 fn lacks_code(cluster: &Cluster, request: &Request, asker: Asker<'_>) -> Option<String> {
-    let used = cluster.codes.get(asker.name);
     match asker.totp_step {
         None => wants_code(&cluster.topology, request).then(|| {
             format!(
@@ -247,7 +251,7 @@ fn lacks_code(cluster: &Cluster, request: &Request, asker: Asker<'_>) -> Option<
                 asker.name
             )
         }),
-        Some(step) => used.is_some_and(|used| step <= *used).then(|| {
+        Some(step) => is_used(cluster, asker.name, step).then(|| {
             format!("this code of {} was used: wait for the next, half a minute", asker.name)
         }),
     }
@@ -257,7 +261,7 @@ fn lacks_code(cluster: &Cluster, request: &Request, asker: Asker<'_>) -> Option<
 /// changed by itself when its entry comes here.
 pub(crate) fn stands(cluster: &Cluster, event: &Event) -> bool {
     let Some((by, step)) = event.code() else { return true };
-    cluster.codes.get(by).is_none_or(|used| step > *used)
+    !is_used(cluster, by, step)
         || matches!(event.change, Change::VoterSet { .. } | Change::VoterRemoved { .. })
 }
 

@@ -12,7 +12,7 @@ use wire::config::ConfigError;
 use wire::tls::Files;
 
 use crate::alerts::Channel;
-use crate::sla::told as sla;
+use crate::sla;
 use crate::traces::Collector;
 
 /// `orchestrator.toml`.
@@ -103,8 +103,8 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let mut config: Self = wire::config::load(path, "BATON_ORCHESTRATOR")?;
         config.check().map_err(|(key, message)| ConfigError::new(path, key, message))?;
-        config.data = wire::config::beside(path, &config.data);
         let folder = wire::files::folder_of(path);
+        config.data = folder.join(&config.data);
         config.tls = config.tls.within(folder);
         config.channels = config.channels.into_iter().map(|it| it.within(folder)).collect();
         config.traces = config.traces.map(|it| it.within(folder));

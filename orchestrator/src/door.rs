@@ -113,7 +113,7 @@ impl Routes {
 
     /// Puts on record with which key this voter signs evidence.
     pub async fn tell_key(self: Arc<Self>) {
-        let Ok(key) = &self.key else { return };
+        let Ok(key) = &self.own.key else { return };
         let text = format!("voter {} signs evidence with the key {}", self.name(), key.public());
         let by = format!("{} {}", Kind::Voter, self.name());
         self.put_on_record(&by, note(NoteKind::Key, None, text)).await;

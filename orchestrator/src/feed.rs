@@ -25,7 +25,7 @@ use crate::answers::{DeclaredTopology, Known, Readiness, Transitions};
 use crate::overview::{Addresses, Overview, SiteReady, verdicts};
 use crate::replica::{Query, Reply};
 use crate::routes::{Question, Routes};
-use crate::sla::told as sla;
+use crate::sla;
 
 /// How often what is measured is told.
 const MEASURED: Duration = Duration::from_secs(1);
@@ -227,33 +227,62 @@ pub async fn run(routes: Arc<Routes>) {
     }
 }
 
-/// What a voter that does not lead keeps of the leader's word.
+/// What is asked for again and again: the newest answer with when it came, and the question that
+/// is under way.
+struct Kept<T> {
+    newest: Option<(Moment, T)>,
+    asking: Option<JoinHandle<Option<T>>>,
+}
+
+impl<T: Clone + Send + 'static> Kept<T> {
+    const fn nothing() -> Self {
+        Self { newest: None, asking: None }
+    }
+
+    /// Asks, unless that is under way or what is known is younger than this.
+    fn ask(&mut self, every: Duration, question: impl Future<Output = Option<T>> + Send + 'static) {
+        let fresh = |(at, _): &(Moment, T)| clock::now().since(*at) < every;
+        if self.asking.is_none() && !self.newest.as_ref().is_some_and(fresh) {
+            self.asking = Some(tokio::spawn(question));
+        }
+    }
+
+    /// Waits for the answer, for ever where nothing is asked; whether it says anything. What was
+    /// known before stays until something is.
+    async fn answered(&mut self) -> bool {
+        let Some(asking) = &mut self.asking else { return std::future::pending().await };
+        let answer = asking.await.ok().flatten();
+        self.asking = None;
+        let says = answer.is_some();
+        self.newest = answer.map(|answer| (clock::now(), answer)).or(self.newest.take());
+        says
+    }
+
+    /// What is known, and how many milliseconds ago it was said.
+    fn aged(&self) -> Option<(T, u64)> {
+        let (at, known) = self.newest.as_ref()?;
+        let age = clock::now().since(*at).as_millis();
+        Some((known.clone(), u64::try_from(age).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Tells what this voter knows, with what it asked others for.
 struct Teller {
     routes: Arc<Routes>,
-    heard: Option<(Moment, Known)>,
-    asking: Option<JoinHandle<Option<Known>>>,
-    /// Whether each site could be lost, and when the leader said so.
-    ready: Option<(Moment, Vec<SiteReady>)>,
-    looking: Option<JoinHandle<Option<Readiness>>>,
-    /// How much of the promised time each service was there, and when that was worked out.
-    sla: Option<(Moment, sla::Told)>,
-    reading: Option<JoinHandle<Option<sla::Told>>>,
+    /// The leader's word, where this voter does not lead.
+    heard: Kept<Known>,
+    /// Whether each site could be lost, as the leader says.
+    ready: Kept<Vec<SiteReady>>,
+    /// How much of the promised time each service was there.
+    sla: Kept<sla::Told>,
     /// Something was committed that is not told yet.
     news: bool,
 }
 
 impl Teller {
     fn new(routes: Arc<Routes>) -> Self {
-        Self {
-            routes,
-            heard: None,
-            asking: None,
-            ready: None,
-            looking: None,
-            sla: None,
-            reading: None,
-            news: false,
-        }
+        let (heard, ready, sla) = (Kept::nothing(), Kept::nothing(), Kept::nothing());
+        Self { routes, heard, ready, sla, news: false }
     }
 
     /// Tells what is known now, at once and again when the leader has answered; then waits for
@@ -265,84 +294,53 @@ impl Teller {
         let leads = standing.borrow_and_update().leads;
         let began = Instant::now();
         if leads {
-            self.heard = None;
-        } else if self.asking.is_none() {
-            let routes = self.routes.clone();
-            self.asking = Some(tokio::spawn(async move { ask(&routes, Query::Overview).await }));
+            self.heard.newest = None;
+        } else {
+            self.heard.ask(Duration::ZERO, ask(self.routes.clone(), Query::Overview));
         }
-        self.look_again();
+        self.ready.ask(READINESS, readiness(self.routes.clone()));
+        if self.routes.own.sla.is_some() {
+            self.sla.ask(JOURNALS, journals(self.routes.clone()));
+        }
         // What is committed is told at once; what is measured can wait for who measures.
-        if !std::mem::take(&mut self.news)
-            && self.asking.is_some()
-            && let Ok(heard) = timeout(FIRST_WORD, answered(&mut self.asking)).await
-        {
-            self.asking = None;
-            self.heard = heard.map(|known| (clock::now(), known)).or(self.heard.take());
+        if !std::mem::take(&mut self.news) && self.heard.asking.is_some() {
+            let _told_later_if_late = timeout(FIRST_WORD, self.heard.answered()).await;
         }
         self.tell().await;
         let mut due = began + MEASURED;
         loop {
-            tokio::select! {
-                heard = answered(&mut self.asking) => {
-                    self.asking = None;
-                    if let Some(known) = heard {
-                        self.heard = Some((clock::now(), known));
-                        self.tell().await;
-                    }
-                }
-                found = answered(&mut self.looking) => {
-                    self.looking = None;
-                    if let Some(found) = found {
-                        self.ready = Some((clock::now(), verdicts(&found)));
-                        self.tell().await;
-                    }
-                }
-                read = answered(&mut self.reading) => {
-                    self.reading = None;
-                    if let Some(read) = read {
-                        self.sla = Some((clock::now(), read));
-                        self.tell().await;
-                    }
-                }
+            let says = tokio::select! {
+                says = self.heard.answered() => says,
+                says = self.ready.answered() => says,
+                says = self.sla.answered() => says,
                 changed = changes.changed() => {
                     if changed.is_ok() {
                         self.news = true;
                         due = due.min(began + SPACING);
                     }
+                    false
                 }
-                _ = standing.changed() => due = due.min(began + SPACING),
+                _ = standing.changed() => {
+                    due = due.min(began + SPACING);
+                    false
+                }
                 // Somebody new is told at once.
-                () = self.routes.feed.wanted.notified() => due = due.min(began + SPACING),
+                () = self.routes.feed.wanted.notified() => {
+                    due = due.min(began + SPACING);
+                    false
+                }
                 () = sleep_until(due) => return,
+            };
+            if says {
+                self.tell().await;
             }
-        }
-    }
-
-    /// What is not fresh any more is asked for, unless it is already.
-    fn look_again(&mut self) {
-        let now = clock::now();
-        let due = |at: Option<Moment>, every| at.is_none_or(|at| now.since(at) >= every);
-        if self.looking.is_none() && due(self.ready.as_ref().map(|it| it.0), READINESS) {
-            let routes = self.routes.clone();
-            let all = Query::Readiness { of: None };
-            self.looking = Some(tokio::spawn(async move { ask(&routes, all).await }));
-        }
-        if self.routes.sla.is_some()
-            && self.reading.is_none()
-            && due(self.sla.as_ref().map(|it| it.0), JOURNALS)
-        {
-            self.reading = Some(tokio::spawn(journals(self.routes.clone())));
         }
     }
 
     async fn tell(&self) {
         // A voter whose disk hangs knows nothing new: readers see how old what they have is.
         let Some(own) = self.routes.know().await else { return };
-        let now = clock::now();
-        let age = |at: &Moment| u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX);
-        let told = self.heard.as_ref().map(|(at, known)| (known.clone(), age(at)));
-        let ready = self.ready.as_ref().map(|(at, found)| (found.clone(), age(at)));
-        let sla = self.sla.as_ref().map(|(at, told)| (told.clone(), age(at)));
+        let (told, ready, sla) = (self.heard.aged(), self.ready.aged(), self.sla.aged());
         let routes = self.routes.clone();
         // Writing it down takes longer than the loop should wait.
         let telling = tokio::task::spawn_blocking(move || {
@@ -355,23 +353,22 @@ impl Teller {
     }
 }
 
-async fn answered<T>(asking: &mut Option<JoinHandle<Option<T>>>) -> Option<T> {
-    match asking {
-        Some(asking) => asking.await.ok().flatten(),
-        None => std::future::pending().await,
-    }
+/// Whether each site could be lost, as the leader answers.
+async fn readiness(routes: Arc<Routes>) -> Option<Vec<SiteReady>> {
+    let answer: Readiness = ask(routes, Query::Readiness { of: None }).await?;
+    Some(verdicts(&answer))
 }
 
 /// What the journals beside this voter say; nothing while no leader says what is declared.
 async fn journals(routes: Arc<Routes>) -> Option<sla::Told> {
-    let settings = routes.sla.clone()?;
-    let Transitions { transitions } = ask(&routes, Query::Transitions).await?;
-    let DeclaredTopology { topology, .. } = ask(&routes, Query::Topology).await?;
+    let settings = routes.own.sla.clone()?;
+    let Transitions { transitions } = ask(routes.clone(), Query::Transitions).await?;
+    let DeclaredTopology { topology, .. } = ask(routes, Query::Topology).await?;
     let read = move || sla::Told::of(&settings, &topology, &transitions, clock::wall());
     tokio::task::spawn_blocking(read).await.ok()
 }
 
-async fn ask<T: DeserializeOwned>(routes: &Routes, query: Query) -> Option<T> {
+async fn ask<T: DeserializeOwned>(routes: Arc<Routes>, query: Query) -> Option<T> {
     let reply = routes.ask(Question::Query(query)).await;
     let Reply::Found(value) = reply else { return None };
     serde_json::from_value(value).ok()

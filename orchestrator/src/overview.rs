@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answers::{Known, NameServerStatus, ServiceStatus, VoterRef};
 use crate::remarks::{self, FOLLOWS_LIMIT_MS, LIMIT_MS};
-use crate::sla::told as sla;
+use crate::sla;
 use crate::words::{self, Mood};
 
 pub use reach::{Plane, Reach, Seen};
@@ -176,8 +176,7 @@ impl Overview {
     /// The same with what the journals said so many milliseconds ago.
     #[must_use]
     pub fn with_sla(mut self, told: Option<(sla::Told, u64)>) -> Self {
-        (self.sla, self.sla_age_ms) =
-            told.map_or((None, None), |(told, age)| (Some(told), Some(age)));
+        (self.sla, self.sla_age_ms) = told.unzip();
         self
     }
 

@@ -29,7 +29,7 @@ use crate::message::Envelope;
 use crate::monitoring::Look;
 use crate::projection::{Projection, Standing};
 use crate::replica::{Query, Reply};
-use crate::sla::told as sla;
+use crate::sla;
 
 /// What reaches the loop of the voter.
 #[derive(Debug)]
@@ -115,14 +115,10 @@ pub struct Routes {
     pub standing: watch::Receiver<Standing>,
     /// What is to be on record, and is not yet.
     pub door: Door,
-    /// What this voter signs evidence with, or why it cannot.
-    pub key: Result<Key, String>,
+    /// What this voter has that is not in the replicated state.
+    pub own: Own,
     /// Who looks at the page.
     pub feed: Feed,
-    /// What availability is worked out from, for whoever looks.
-    pub sla: Option<sla::Settings>,
-    /// The second factor of people.
-    pub codes: Codes,
     /// Whom to look at now.
     pub looks: mpsc::Sender<InstanceId>,
     /// Whoever wants to see whether alerts arrive.
@@ -139,7 +135,7 @@ impl Routes {
         inbox: mpsc::Sender<Inbound>,
         (projection, standing): (watch::Receiver<Arc<Projection>>, watch::Receiver<Standing>),
         (looks, tests): (mpsc::Sender<InstanceId>, mpsc::Sender<Test>),
-        Own { key, sla, codes }: Own,
+        own: Own,
     ) -> Self {
         let clients = Mutex::new(BTreeMap::new());
         let door = Door::default();
@@ -147,10 +143,8 @@ impl Routes {
             projection,
             standing,
             door,
-            key,
+            own,
             feed: Feed::default(),
-            sla,
-            codes,
             looks,
             tests,
             inbox,

@@ -24,6 +24,7 @@ use crate::calendar::{self, Period};
 pub use cause::{Cause, CauseKind, of as cause_of};
 pub use meter::{ClockStep, Measured, SILENCE};
 pub use spans::Spans;
+pub use told::{Settings, Told};
 
 /// The form of the answer.
 pub const FORMAT: u32 = 1;

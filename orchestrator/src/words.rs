@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::answers::VoterState;
 
+/// What stands in the place of what whoever shows no certificate is not told.
+pub(crate) const TOLD_TO_OPERATORS: &str = "told to whoever shows a certificate";
+
 /// How good something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -69,7 +69,7 @@ async fn gathered<T: DeserializeOwned>(
     routes: &Routes,
     query: Query,
 ) -> Result<Gathered<'_, T>, Refused> {
-    let key = routes.key.as_ref().map_err(|error| unavailable(error.clone()))?;
+    let key = routes.own.key.as_ref().map_err(|error| unavailable(error.clone()))?;
     let found = sought(routes, query).await?;
     let status = sought(routes, Query::Status).await?;
     Ok((key, found, status, sought(routes, Query::Topology).await?))

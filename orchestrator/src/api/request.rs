@@ -40,7 +40,7 @@ async fn code(
     let (routes, person) = (routes.clone(), peer.name.clone());
     // A file is read.
     let checked = tokio::task::spawn_blocking(move || {
-        routes.codes.check(&person, &code, (clock::wall(), clock::now()))
+        routes.own.codes.check(&person, &code, (clock::wall(), clock::now()))
     });
     let checked = checked.await.unwrap_or_else(|error| Err(error.to_string()));
     checked.map(Some).map_err(|text| {

@@ -1,7 +1,7 @@
 //! `baton failover --accept-loss`: what would be lost is said first, and typed back.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use orchestrator::probe::{Journal, Outcome};
 
 use crate::approve::settled;
 use crate::client::{Cluster, Failure};
-use crate::screen::{Output, print, remark, span};
+use crate::screen::{Output, ask, print, remark, span};
 use crate::switchover::ended;
 use crate::verbs::{Failover, Globals, LossBytes, Second, loss_bytes};
 use crate::what_if;
@@ -114,11 +114,7 @@ fn typed(output: Output) -> Result<LossBytes, Failure> {
             "give it as it was shown: --loss-bytes BYTES (or `unknown`); --dry-run shows it",
         ));
     }
-    eprint!("Type the number of bytes that are lost (or `unknown`) to go on: ");
-    let mut said = String::new();
-    let read =
-        std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut said));
-    read.map_err(|error| Failure::failed(format!("the terminal cannot be read: {error}")))?;
+    let said = ask("Type the number of bytes that are lost (or `unknown`) to go on:")?;
     loss_bytes(said.trim()).map_err(|text| {
         Failure::config(format!("`{}` is not {text}: nothing was changed", said.trim()), "")
     })

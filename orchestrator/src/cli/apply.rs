@@ -1,7 +1,7 @@
 //! `baton plan` and `baton apply`: the topology file against the cluster.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 
 use failover::Request;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::approve;
 use crate::client::{Cluster, Failure};
-use crate::screen::{Mood, Output, print, remark, tinted};
+use crate::screen::{Mood, Output, ask, print, remark, tinted};
 use crate::settings::Settings;
 use crate::verbs::{Apply, Globals, Plan};
 
@@ -175,12 +175,8 @@ fn confirm() -> Result<(), Failure> {
             "say --yes to apply without a question",
         ));
     }
-    eprint!("Apply? [y/N] ");
-    let mut answer = String::new();
-    let read =
-        std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut answer));
-    match read {
-        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+    match ask("Apply? [y/N]") {
+        Ok(said) if matches!(said.trim(), "y" | "Y" | "yes") => Ok(()),
         Ok(_) | Err(_) => {
             Err(Failure::new(wire::exit::FAILED, "not applied: nothing was changed", ""))
         }

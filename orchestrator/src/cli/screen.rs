@@ -1,7 +1,8 @@
-//! What goes to standard output: JSON as the cluster gave it, or text for people.
+//! What goes to standard output: JSON as the cluster gave it, or text for people; and what is asked
+//! on the terminal.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Write};
 
 use clap::ValueEnum;
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
@@ -44,6 +45,16 @@ pub fn remark(output: Output, text: &str) {
     if output == Output::Text {
         eprintln!("{text}");
     }
+}
+
+/// Asks whoever sits at the terminal; the line that is typed.
+pub fn ask(question: &str) -> Result<String, Failure> {
+    eprint!("{question} ");
+    let mut said = String::new();
+    let read =
+        std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut said));
+    read.map_err(|error| Failure::failed(format!("the terminal cannot be read: {error}")))?;
+    Ok(said)
 }
 
 /// Whether standard output may be coloured.

@@ -17,10 +17,16 @@ fn declared(text: &str) -> Declared {
 }
 
 fn run(folder: &Path, text: &str, mode: Mode) -> Result<Written, InitError> {
-    run_for(folder, text, mode, &[])
+    run_for(folder, text, mode, (&[], &[]))
 }
 
-fn run_for(folder: &Path, text: &str, mode: Mode, people: &[Person]) -> Result<Written, InitError> {
+/// With people who get certificates, and who get secrets.
+fn run_for(
+    folder: &Path,
+    text: &str,
+    mode: Mode,
+    (people, totp): (&[Person], &[PersonName]),
+) -> Result<Written, InitError> {
     init(&Plan {
         declared: &declared(text),
         source: text,
@@ -28,7 +34,7 @@ fn run_for(folder: &Path, text: &str, mode: Mode, people: &[Person]) -> Result<W
         mode,
         operator: "alice",
         people,
-        totp: &[],
+        totp,
         home: Path::new("/var/lib/baton"),
         programs: Path::new("/usr/local/bin"),
     })
@@ -77,7 +83,7 @@ fn people_get_certificates_with_their_roles() {
     run(folder.path(), RIGHT, Mode::New).expect("the folder is empty");
     let before = contents(folder.path());
     let people = Role::ALL.map(|role| Person { name: "eve".into(), role });
-    run_for(folder.path(), RIGHT, Mode::Update, &people).expect("four folders are new");
+    run_for(folder.path(), RIGHT, Mode::Update, (&people, &[])).expect("four folders are new");
     for Person { name, role } in &people {
         let own = folder.path().join(format!("people/{name}-{role}"));
         let peer = identity(&own, "operator").peer().clone();
@@ -213,14 +219,7 @@ fn i33_a_secret_is_made_once_for_every_voter() {
     let alice: PersonName = "alice".parse().expect("a name");
     assert!("..".parse::<PersonName>().is_err() && "a/b".parse::<PersonName>().is_err());
     let declared = declared(RIGHT);
-    let enrol = |mode| {
-        let totp = std::slice::from_ref(&alice);
-        let (home, programs) = (Path::new("/h"), Path::new("/p"));
-        let (source, operator, people) = (RIGHT, "alice", &[][..]);
-        let folder = folder.path();
-        let declared = &declared;
-        init(&Plan { declared, source, folder, mode, operator, people, totp, home, programs })
-    };
+    let enrol = |mode| run_for(folder.path(), RIGHT, mode, (&[], std::slice::from_ref(&alice)));
     enrol(Mode::New).expect("the folder is empty");
     let handed = folder.path().join("totp/alice");
     let text = fs::read_to_string(&handed).expect("it is there");

@@ -8,9 +8,9 @@ use failover::report::Server;
 use serde_json::Value;
 
 use crate::answers::Known;
+use crate::words::TOLD_TO_OPERATORS;
 
 const SOMEBODY: &str = "an operator";
-const TOLD_TO_OPERATORS: &str = "told to whoever shows a certificate";
 
 const LOWERED: &str = "something lowers the durability of commits";
 

@@ -1,7 +1,7 @@
 // Services, who reaches whom, voters and name servers, as tables.
 import { el } from "./dom.js";
 import { PLANES, way } from "./picture.js";
-import { age, bytes, isOld, list, mark, sign, time } from "./words.js";
+import { age, aged, bytes, isOld, list, mark, sign, time } from "./words.js";
 
 // A table that a phone shows as cards: every cell says under which heading it stands.
 export function table(caption, headings, rows, attributes = {}) {
@@ -87,7 +87,7 @@ export function readiness(document, grown) {
   const { readiness: all, readiness_age_ms: told, limits } = document;
   if (all.length === 0) return el("p", { class: "note" }, "Not known: no leader has answered yet, or no service is declared.");
   const old = isOld(told, grown, limits.readiness_ms);
-  const marked = (words) => old ? mark("unknown", `unknown (was: ${words.is})`) : mark(words.mood, words.is);
+  const marked = (words) => aged(words.mood, words.is, old);
   const why = (remarks) => remarks?.length
     ? el("ul", { class: "plain" }, remarks.slice(0, 4).map((text) => el("li", {}, text)),
       remarks.length > 4 ? el("li", {}, `and ${remarks.length - 4} more: baton readiness`) : null)
@@ -156,9 +156,8 @@ export function availability(document, grown) {
   const note = (...text) => el("p", { class: "note" }, ...text);
   if (!sla) return note("Not known here: this voter reads no journal of a probe writer ([sla] in its file), or has not read it yet. baton sla tells it anywhere.");
   const old = isOld(told, grown, limits.sla_ms);
-  const marked = (row) => old ? mark("unknown", `unknown (was: ${row.kept})`) : mark(row.mood, row.kept);
   const periods = sla.services.flatMap((one) => one.rows.map((row) => [
-    one.service, row.period, marked(row), row.available, row.left, row.down, row.planned,
+    one.service, row.period, aged(row.mood, row.kept, old), row.available, row.left, row.down, row.planned,
     row.thin ? mark("odd", row.coverage) : row.coverage, row.promised,
   ]));
   const gaps = sla.services.flatMap((one) => one.interruptions.map((gap) =>
@@ -170,7 +169,7 @@ export function availability(document, grown) {
       : note("No journal speaks of a service that is declared."),
     gaps.length > 0 ? table("The newest interruptions", ["Service", "Began", "Length", "In service hours", "Cause"], gaps) : null,
     ...sla.services.map((one) => note(`${one.service}: ${one.promise}; `,
-      one.heard === null ? "no writer ever wrote" : "a writer's last word: ", one.heard === null ? "" : time(one.heard),
+      one.heard === null ? "no writer ever wrote" : ["a writer's last word: ", time(one.heard)],
       one.all > one.interruptions.length ? `; ${one.all} interruptions this year: baton sla` : "",
       one.warnings.length > 0 ? `; ${one.warnings.slice(0, 3).join("; ")}` : "")),
     note("Worked out ", age(told, grown, limits.sla_ms), " ago."),

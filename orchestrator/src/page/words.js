@@ -8,6 +8,11 @@ export function mark(mood, text) {
   return el("span", { class: `mood ${mood}` }, el("span", { "aria-hidden": "true" }, MARKS[mood]), " ", text);
 }
 
+// The same of something that may be too old to be known.
+export function aged(mood, text, old) {
+  return old ? mark("unknown", `unknown (was: ${text})`) : mark(mood, text);
+}
+
 export function sign(mood) {
   return MARKS[mood];
 }

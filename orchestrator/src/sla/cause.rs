@@ -93,3 +93,8 @@ pub fn of((from, to): (i64, i64), service: &ServiceId, records: &[Record]) -> Ca
         text: format!("transition {}: {what}{ended}: {}", record.id, record.cause),
     }
 }
+
+/// The words of a cause without the last part, why: a person may have written that.
+pub(super) fn without_reason(text: &str) -> &str {
+    text.match_indices(": ").nth(1).map_or(text, |(end, _)| &text[..end])
+}

@@ -10,14 +10,13 @@ use failover::ids::ServiceId;
 use failover::topology::Topology;
 use serde::{Deserialize, Serialize};
 
-use super::{Availability, Figures, Interruption, Measured, Question, availability};
+use super::{Availability, Figures, Interruption, Measured, Question, availability, cause};
 use crate::calendar;
 use crate::probe::{Folder, JournalError, Kept};
-use crate::words::{Mood, span};
+use crate::words::{Mood, TOLD_TO_OPERATORS, span};
 
 /// How many of the newest interruptions the page shows.
 const NEWEST: usize = 5;
-const ASK: &str = "told to whoever shows a certificate";
 
 /// `[sla]` in `orchestrator.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -231,14 +230,11 @@ impl Told {
     #[must_use]
     pub fn for_anyone(&self) -> Self {
         let mut told = self.clone();
-        told.problem = told.problem.map(|_| ASK.to_owned());
+        told.problem = told.problem.map(|_| TOLD_TO_OPERATORS.to_owned());
         for one in &mut told.services {
             one.warnings.clear();
             for interruption in &mut one.interruptions {
-                // "transition 7: primary lost: why".
-                let mut parts = interruption.cause.splitn(3, ": ");
-                let known: Vec<&str> = parts.by_ref().take(2).collect();
-                interruption.cause = known.join(": ");
+                interruption.cause = cause::without_reason(&interruption.cause).to_owned();
             }
         }
         told

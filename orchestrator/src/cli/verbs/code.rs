@@ -1,13 +1,14 @@
 //! The second factor of whoever changes something: on the command line, or asked on the terminal.
 
 use std::fmt;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::str::FromStr;
 
 use axum::http::{HeaderName, HeaderValue};
 use orchestrator::codes::HEADER;
 
 use crate::client::Failure;
+use crate::screen::ask;
 
 /// Six digits.
 #[derive(Clone)]
@@ -39,11 +40,7 @@ impl Code {
         if !std::io::stdin().is_terminal() {
             return Ok(None);
         }
-        eprint!("Code of your authenticator: ");
-        let mut said = String::new();
-        let read =
-            std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut said));
-        read.map_err(|error| Failure::failed(format!("the terminal cannot be read: {error}")))?;
+        let said = ask("Code of your authenticator:")?;
         let code = said.parse().map_err(|error| Failure::config(error, "nothing was changed"))?;
         Ok(Some(code))
     }

@@ -1,10 +1,11 @@
 //! Why something is asked for: on the command line, or asked on the terminal.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 
 use clap::Args;
 
 use crate::client::Failure;
+use crate::screen::ask;
 
 /// `--reason`
 #[derive(Clone, Debug, Args)]
@@ -19,7 +20,7 @@ impl Reason {
     pub fn given(self) -> Result<String, Failure> {
         let said = match self.given {
             Some(reason) => reason,
-            None if std::io::stdin().is_terminal() => ask()?,
+            None if std::io::stdin().is_terminal() => ask("Why, for the record:")?,
             None => String::new(),
         };
         if said.trim().is_empty() {
@@ -30,13 +31,4 @@ impl Reason {
         }
         Ok(said.trim().to_owned())
     }
-}
-
-fn ask() -> Result<String, Failure> {
-    eprint!("Why, for the record: ");
-    let mut said = String::new();
-    let read =
-        std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut said));
-    read.map_err(|error| Failure::failed(format!("the terminal cannot be read: {error}")))?;
-    Ok(said)
 }

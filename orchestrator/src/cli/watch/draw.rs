@@ -175,7 +175,7 @@ fn instance(
     vec![
         (instance.instance.to_string(), Mood::Plain),
         (instance.site.to_string(), Mood::Plain),
-        (format!("{} {is}", mark(mood)), mood),
+        marked(mood, &is),
         (wanted, Mood::Plain),
         (lag, Mood::Plain),
         (streams, Mood::Plain),
@@ -184,12 +184,14 @@ fn instance(
     ]
 }
 
-/// What was worked out too long ago is marked, and is what it was.
-fn aged(words: (Mood, &str), old: bool) -> Cell {
-    match words {
-        (_, is) if old => (format!("{} unknown (was {is})", mark(Mood::Odd)), Mood::Odd),
-        (mood, is) => (format!("{} {is}", mark(mood)), mood),
-    }
+/// Words with their mark.
+fn marked(mood: Mood, is: &str) -> Cell {
+    (format!("{} {is}", mark(mood)), mood)
+}
+
+/// What was worked out too long ago is what it was.
+fn aged(mood: Mood, is: &str, old: bool) -> Cell {
+    if old { marked(Mood::Odd, &format!("unknown (was {is})")) } else { marked(mood, is) }
 }
 
 fn readiness(overview: &Overview, elapsed: Duration, all: &mut Vec<Line<'static>>) {
@@ -200,8 +202,8 @@ fn readiness(overview: &Overview, elapsed: Duration, all: &mut Vec<Line<'static>
         vec![
             (one.service.to_string(), Mood::Plain),
             (one.site.to_string(), Mood::Plain),
-            aged((one.ready.mood, &one.ready.is), old),
-            aged((one.zero_loss.mood, &one.zero_loss.is), old),
+            aged(one.ready.mood, &one.ready.is, old),
+            aged(one.zero_loss.mood, &one.zero_loss.is, old),
             (one.takes.clone(), Mood::Plain),
             (one.then.clone(), Mood::Plain),
         ]
@@ -227,7 +229,7 @@ fn sla(overview: &Overview, elapsed: Duration, all: &mut Vec<Line<'static>>) {
             vec![
                 (of(service), Mood::Plain),
                 (row.period.clone(), Mood::Plain),
-                aged((row.mood, &row.kept), old),
+                aged(row.mood, &row.kept, old),
                 (row.available.clone(), Mood::Plain),
                 (row.left.clone(), Mood::Plain),
                 (row.down.clone(), Mood::Plain),
@@ -269,7 +271,7 @@ fn reach(overview: &Overview, elapsed: Duration, all: &mut Vec<Line<'static>>) {
             (plane.to_owned(), Mood::Plain),
             (way.from.to_string(), Mood::Plain),
             (way.to.to_string(), Mood::Plain),
-            (format!("{} {seen}", mark(mood)), mood),
+            marked(mood, seen),
             (age(told), Mood::Plain),
         ]
     });
@@ -291,7 +293,7 @@ fn voters(overview: &Overview, elapsed: Duration, all: &mut Vec<Line<'static>>) 
         vec![
             (voter.name.clone(), Mood::Plain),
             (voter.site.as_ref().map(ToString::to_string).unwrap_or_default(), Mood::Plain),
-            (format!("{} {is}", mark(mood)), mood),
+            marked(mood, &is),
             (heard, Mood::Plain),
         ]
     });
@@ -304,7 +306,7 @@ fn voters(overview: &Overview, elapsed: Duration, all: &mut Vec<Line<'static>>) 
         vec![
             (server.server.to_string(), Mood::Plain),
             (server.site.to_string(), Mood::Plain),
-            (format!("{} {is}", mark(mood)), mood),
+            marked(mood, &is),
             (age(told), Mood::Plain),
         ]
     });
