@@ -90,7 +90,8 @@ pub fn assignment(cluster: &Cluster, instance: &InstanceId) -> Option<Assignment
     })
 }
 
-fn role(service: &Service, instance: &InstanceId) -> Role {
+/// What an instance of `service` must be now.
+pub(crate) fn role(service: &Service, instance: &InstanceId) -> Role {
     let Some(primary) = &service.primary else { return Role::Idle };
     let is_primary = primary == instance;
     let standby = || Role::Standby { upstream: primary.clone() };

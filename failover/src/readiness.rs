@@ -162,30 +162,30 @@ pub fn readiness(
     scope: &Scope,
     now: Moment,
 ) -> Vec<Readiness> {
-    let asked = bare(cluster, scope.service.as_ref());
-    let mut all: Vec<Readiness> = asked
-        .services
-        .iter()
-        .map(|(id, service)| Readiness {
-            service: id.clone(),
-            epoch: service.epoch,
-            primary: service.primary.clone(),
-            sites: Vec::new(),
-            checks: look(cluster, id, view, voters, now),
-        })
-        .collect();
-    let sites = cluster.topology.sites.keys();
-    for site in sites.filter(|site| scope.site.as_ref().is_none_or(|wanted| wanted == *site)) {
-        let lost = Hypothesis::LoseSite(site.clone());
-        let told = rehearse(&asked, view, voters, &lost, now);
-        for answer in &mut all {
-            let case = Case::of(cluster, &answer.service, view, now);
-            let ending = told.endings.get(&answer.service);
-            if let (Some(case), Some(ending)) = (case, ending) {
-                let facts = Facts { case, voters };
-                answer.sites.push(verdict::verdict(&facts, site, ending, &answer.checks));
+    let sites = |site: &&SiteId| scope.site.as_ref().is_none_or(|wanted| wanted == *site);
+    let asked = |id: &ServiceId| scope.service.as_ref().is_none_or(|wanted| wanted == id);
+    let services = cluster.services.iter().filter(|(id, _)| asked(id));
+    services
+        .map(|(id, service)| {
+            // No service has a part in another's judgement: alone it is rehearsed sooner.
+            let (alone, seen) = (bare(cluster, Some(id)), view.of_instances(&service.spec));
+            let checks = look(cluster, id, view, voters, now);
+            let ending = |site: &SiteId| {
+                let lost = Hypothesis::LoseSite(site.clone());
+                rehearse(&alone, &seen, voters, &lost, now).endings.remove(id)
+            };
+            let verdict = |site: &SiteId| {
+                let facts = Facts { case: Case::of(cluster, id, view, now)?, voters };
+                Some(verdict::verdict(&facts, site, &ending(site)?, &checks))
+            };
+            let all = cluster.topology.sites.keys().filter(sites);
+            Readiness {
+                service: id.clone(),
+                epoch: service.epoch,
+                primary: service.primary.clone(),
+                sites: all.filter_map(verdict).collect(),
+                checks,
             }
-        }
-    }
-    all
+        })
+        .collect()
 }

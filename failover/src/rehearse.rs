@@ -15,7 +15,7 @@ use crate::apply::apply;
 use crate::cluster::{Cluster, Service};
 use crate::decide::{Finding, decide_one};
 use crate::event::{Change, Event, Stamp};
-use crate::ids::{InstanceId, NameServerId, ServiceId, SiteId};
+use crate::ids::{InstanceId, Revision, ServiceId, SiteId};
 use crate::report::{NameServerAnswer, Observation, Severity};
 use crate::request::{Ruling, rule_on};
 use crate::time::{Moment, Timestamp, millis};
@@ -106,6 +106,8 @@ struct Stage<'a> {
     /// A majority of voters is left.
     decides: bool,
     puppets: BTreeMap<InstanceId, Puppet>,
+    /// What a name server that is reached answers, as of a revision.
+    serves: Option<(Revision, NameServerAnswer)>,
     lines: Vec<Line>,
     waits: BTreeMap<ServiceId, Option<String>>,
     marks: Marks,
@@ -136,6 +138,7 @@ impl<'a> Stage<'a> {
             decides,
             voters,
             puppets,
+            serves: None,
             lines: Vec::new(),
             waits: BTreeMap::new(),
             marks: Marks::default(),
@@ -260,7 +263,7 @@ impl<'a> Stage<'a> {
             for id in service.spec.instances.keys() {
                 let lost = self.is_lost(service, id);
                 if let Some(puppet) = self.puppets.get_mut(id) {
-                    puppet.act(cluster, id, lost);
+                    puppet.act(service, id, lost);
                 }
             }
         }
@@ -308,36 +311,17 @@ impl<'a> Stage<'a> {
     }
 
     fn name_servers_answer(&mut self) {
-        let all = zone(&self.cluster);
-        let addresses = |service: &Service| -> Vec<IpAddr> {
-            let records = all.records.get(&service.spec.writable);
-            let each = records.into_iter().flatten().filter_map(|data| match data {
-                Data::Address(address) => Some(*address),
-                Data::Alias(_) | Data::Service { .. } | Data::Text(_) => None,
-            });
-            each.collect()
-        };
-        let writable: Vec<(ServiceId, Vec<IpAddr>)> =
-            self.cluster.services.iter().map(|(id, s)| (id.clone(), addresses(s))).collect();
-        let servers: Vec<(NameServerId, SiteId)> = self
-            .cluster
-            .topology
-            .dns
-            .servers
-            .iter()
-            .map(|(id, server)| (id.clone(), server.site.clone()))
-            .collect();
-        for (server, site) in servers {
-            let known = self.view.name_servers.get(&server).map(|(_, answer)| answer);
+        if self.serves.as_ref().is_none_or(|(revision, _)| *revision != self.cluster.revision) {
+            self.serves = Some((self.cluster.revision, serves(&self.cluster)));
+        }
+        let Some((_, serves)) = &self.serves else { return };
+        for (server, declared) in &self.cluster.topology.dns.servers {
+            let known = self.view.name_servers.get(server).map(|(_, answer)| answer);
             let silent =
                 matches!(known, Some(NameServerAnswer::Silent | NameServerAnswer::Refused));
-            let answer = if silent || *self.hypothesis == Hypothesis::LoseSite(site) {
-                NameServerAnswer::Silent
-            } else {
-                let (version, writable) = (all.version, writable.clone());
-                NameServerAnswer::Serves { version, writable, canaries: Vec::new() }
-            };
-            self.view.observe(Observation::Asked { server, answer }, self.now);
+            let lost = matches!(self.hypothesis, Hypothesis::LoseSite(s) if *s == declared.site);
+            let answer = if silent || lost { NameServerAnswer::Silent } else { serves.clone() };
+            self.view.observe(Observation::Asked { server: server.clone(), answer }, self.now);
         }
     }
 
@@ -366,4 +350,19 @@ impl<'a> Stage<'a> {
         let endings = self.cluster.services.iter().map(|(id, s)| (id.clone(), ending(id, s)));
         Rehearsal { endings: endings.collect(), lines: self.lines, refused: Vec::new() }
     }
+}
+
+/// What a name server answers that follows the zone.
+fn serves(cluster: &Cluster) -> NameServerAnswer {
+    let zone = zone(cluster);
+    let addresses = |service: &Service| -> Vec<IpAddr> {
+        let records = zone.records.get(&service.spec.writable);
+        let each = records.into_iter().flatten().filter_map(|data| match data {
+            Data::Address(address) => Some(*address),
+            Data::Alias(_) | Data::Service { .. } | Data::Text(_) => None,
+        });
+        each.collect()
+    };
+    let writable = cluster.services.iter().map(|(id, s)| (id.clone(), addresses(s))).collect();
+    NameServerAnswer::Serves { version: zone.version, writable, canaries: Vec::new() }
 }

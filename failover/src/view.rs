@@ -8,7 +8,7 @@ use crate::position::Position;
 use crate::report::{Echo, Knock, NameServerAnswer, Observation, Report, Server};
 use crate::survey::Survey;
 use crate::time::{Moment, Timestamp};
-use crate::topology::Timing;
+use crate::topology::{ServiceSpec, Timing};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::time::Duration;
@@ -121,6 +121,31 @@ impl View {
             closed: None,
             pending: BTreeMap::new(),
             voters: BTreeMap::new(),
+        }
+    }
+
+    /// What was heard of one service's instances: all that its judgement rests on.
+    pub(crate) fn of_instances(&self, spec: &ServiceSpec) -> Self {
+        fn only<T: Clone>(
+            spec: &ServiceSpec,
+            all: &BTreeMap<InstanceId, T>,
+        ) -> BTreeMap<InstanceId, T> {
+            let known = spec.instances.keys().filter_map(|id| all.get_key_value(id));
+            known.map(|(id, datum)| (id.clone(), datum.clone())).collect()
+        }
+        let knocks = self.knocks.iter().filter(|((id, _), _)| spec.instances.contains_key(id));
+        Self {
+            reports: only(spec, &self.reports),
+            written: only(spec, &self.written),
+            knocks: knocks.map(|(key, knock)| (key.clone(), knock.clone())).collect(),
+            name_servers: self.name_servers.clone(),
+            follows: self.follows.clone(),
+            missing: only(spec, &self.missing),
+            signs: only(spec, &self.signs),
+            unacknowledged: self.unacknowledged.clone(),
+            steps: self.steps.clone(),
+            voters: self.voters.clone(),
+            ..Self::new(self.term, self.since)
         }
     }
 

@@ -1,6 +1,6 @@
 //! An instance that does what it is told, within a tick, beginning where the real one stood.
 
-use crate::assignment::{Role, assignment};
+use crate::assignment::{Role, role};
 use crate::cluster::{Cluster, Service};
 use crate::ids::{Epoch, InstanceId, Lsn, Timeline};
 use crate::position::{Position, Switch};
@@ -43,22 +43,24 @@ pub(super) fn all(cluster: &Cluster, view: &View, now: Moment) -> BTreeMap<Insta
 
 impl Puppet {
     /// Becomes what it is assigned to be.
-    pub(super) fn act(&mut self, cluster: &Cluster, id: &InstanceId, lost: bool) {
+    pub(super) fn act(&mut self, service: &Service, id: &InstanceId, lost: bool) {
         self.lost = lost;
-        let Some(assignment) = assignment(cluster, id).filter(|_| !lost) else { return };
-        let report = &mut self.report;
-        report.revision = assignment.revision;
-        match assignment.role {
+        if lost {
+            return;
+        }
+        let (epoch, report) = (service.epoch, &mut self.report);
+        report.revision = service.revision;
+        match role(service, id) {
             Role::Idle => {}
             Role::Primary { prepare, .. } => {
-                if report.pledge.granted != assignment.epoch {
-                    report.pledge.granted = assignment.epoch;
+                if report.pledge.granted != epoch {
+                    report.pledge.granted = epoch;
                     report.proof = None;
                     report.enforced = None;
                     report.receiver = None;
                     report.sealed_at = None;
                 } else if let Server::Recovery { position, .. } = &report.server {
-                    let position = promoted(position, assignment.epoch);
+                    let position = promoted(position, epoch);
                     let checkpoint = position.timeline;
                     report.server = Server::Writable { position, admits: false, checkpoint };
                 } else if let Server::Down(Down::Clean(position)) = &report.server {
@@ -67,9 +69,9 @@ impl Puppet {
                     let checkpoint = position.timeline;
                     report.server = Server::Writable { position, admits: false, checkpoint };
                 }
-                report.enforced = Some(assignment.generation);
+                report.enforced = Some(service.rule.generation);
                 if prepare {
-                    report.prepared = Some(assignment.epoch);
+                    report.prepared = Some(epoch);
                 }
             }
             Role::Stopped => {
@@ -87,7 +89,7 @@ impl Puppet {
             Role::Sealed => {
                 report.receiver = None;
                 if let Server::Recovery { position, .. } = &report.server {
-                    report.pledge.sealed = assignment.epoch;
+                    report.pledge.sealed = epoch;
                     report.sealed_at = Some(position.clone());
                 }
             }

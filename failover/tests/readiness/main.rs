@@ -10,11 +10,12 @@ mod world;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use failover::cluster::Hold;
+use failover::cluster::{Hold, Published};
 use failover::fitness::{Promise, zero_loss};
 use failover::readiness::{CHECKS, Finding, Level, Looked, Outcome, Scope, Watch};
+use failover::rehearse::{Hypothesis, rehearse};
 use failover::report::Server;
-use failover::{InstanceId, Lsn, Report, Timestamp, TransitionId};
+use failover::{Epoch, InstanceId, Lsn, Report, ServiceId, Timestamp, TransitionId};
 
 use broken::{BROKEN, software};
 use support::{NAMES, at, clinic, id};
@@ -289,4 +290,66 @@ fn twenty_services_are_answered_for_quickly() {
     let over = answer.iter().filter(|s| s.sites[0].outcome == Outcome::FailsOver);
     assert_eq!(over.count(), 20, "{:#?}", answer[0].sites[0]);
     assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// A service like the first beside it, its instances named after it; these alone are heard.
+fn beside(world: &mut World, name: &str, heard: &[&str]) -> ServiceId {
+    let twin = |of: &str| id(&format!("{name}-{of}"));
+    let (own, now) = (name.parse::<ServiceId>().unwrap(), &mut world.now);
+    let mut service = now.cluster.services[&clinic()].clone();
+    let spec = &mut service.spec;
+    (spec.writable, spec.read_only) = (name.into(), format!("{name}-ro"));
+    let declared = spec.instances.iter().map(|(of, at)| (twin(of.as_str()), at.clone()));
+    spec.instances = declared.collect();
+    spec.preference = NAMES.map(twin).to_vec();
+    service.primary = Some(twin("a"));
+    service.published = Some(Published { instance: twin("a"), epoch: Epoch(1) });
+    service.rule.instances = [twin("b"), twin("c")].into();
+    service.rule.enforce.instances.clone_from(&service.rule.instances);
+    now.cluster.services.insert(own.clone(), service);
+    for of in heard {
+        let mut known = now.view.reports[&id(of)].clone();
+        let report = &mut known.report;
+        (report.service, report.instance) = (own.clone(), twin(of));
+        for stream in &mut report.streams {
+            stream.instance = twin(stream.instance.as_str());
+        }
+        if let Some(receiver) = &mut report.receiver {
+            receiver.upstream = twin(receiver.upstream.as_str());
+        }
+        now.view.reports.insert(twin(of), known);
+    }
+    own
+}
+
+#[test]
+fn a_service_is_rehearsed_alone_as_it_is_among_others() {
+    let mut world = World::well();
+    let whole = beside(&mut world, "lab", &NAMES);
+    let half = beside(&mut world, "archive", &["a", "c"]);
+    let dumb = beside(&mut world, "mail", &[]);
+    let all = world.answer(&Scope::default());
+    let now = &world.now;
+    let mut told = BTreeSet::new();
+    for name in NAMES {
+        let lost = Hypothesis::LoseSite(site(name));
+        let among = rehearse(&now.cluster, &now.view, &world.voters, &lost, now.now).endings;
+        for service in [&clinic(), &whole, &half, &dumb] {
+            let ending = &among[service];
+            let answer = all.iter().find(|answer| answer.service == *service).unwrap();
+            let verdict = answer.sites.iter().find(|verdict| verdict.site == site(name)).unwrap();
+            let goes_on = verdict.outcome != Outcome::Waits;
+            assert_eq!(goes_on, ending.writes, "{service} without {name}");
+            let primary = ending.primary.clone().filter(|_| goes_on);
+            assert_eq!(verdict.target, primary, "{service} without {name}");
+            let moves = goes_on && ending.primary != answer.primary;
+            assert_eq!(verdict.outcome == Outcome::FailsOver, moves, "{service} {name}");
+            let mut alone = now.cluster.clone();
+            alone.services.retain(|id, _| id == service);
+            let alone = rehearse(&alone, &now.view, &world.voters, &lost, now.now).endings;
+            assert_eq!(alone[service], *ending, "{service} without {name}");
+            told.insert(format!("{:?}", verdict.outcome));
+        }
+    }
+    assert_eq!(told.len(), 3, "something goes on, fails over and waits: {told:?}");
 }
