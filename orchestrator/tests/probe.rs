@@ -293,3 +293,44 @@ fn a_killed_writers_folder_tells_what_was_measured_before_and_after_it_is_summed
     assert_eq!((code, &summed["interruptions"]), (7, &after["interruptions"]), "{summed}");
     assert_eq!(summed["writers"], after["writers"]);
 }
+
+/// A writer that stands for years keeps the table small: its own old rows go, of whichever run
+/// before it; those of others, and those that are young, stay.
+#[test]
+fn old_rows_of_standing_writers_are_let_go_and_nobody_elses() {
+    let Some((folder, server)) = set_up() else { return };
+    let probe = || {
+        let mut probe = baton(folder.path());
+        probe.args(["--config", "out/operator/baton.toml", "probe", "clinic", "--every", "5ms"]);
+        probe.args(["--folder", "journal", "--keep", "168h", "--address"]);
+        probe.arg(format!("127.0.0.1:{}", server.port));
+        probe.stdout(Stdio::null()).stderr(Stdio::null());
+        probe.spawn().expect("the program was just built")
+    };
+    let rows = |condition: &str, count: u32| {
+        let table = format!("(select count(*) from baton_probe.writes where {condition})");
+        server.sql(&format!("do $$ begin assert {table} = {count}; end $$"))
+    };
+    let end = |mut probe: Child| {
+        probe.kill().expect("it runs");
+        probe.wait().expect("it ends");
+    };
+    let first = probe();
+    until("a first writer writes", || server.sql("select 1 / count(*) from baton_probe.writes"));
+    end(first);
+    // Its rows become eight days old but for one; a drill's writer has left one as old.
+    let aged = "set search_path to baton_probe; \
+        delete from writes where n > 1; \
+        insert into writes select run, 100, at from writes; \
+        update writes set at = at - interval '8 days' where n = 1; \
+        insert into writes select 'clinic-drill-7', 1, at from writes where n = 1; \
+        create table public.kept as select run from writes where n = 100";
+    assert!(server.sql(aged));
+    assert!(rows("n = 1 and run in (select run from kept)", 1));
+
+    let second = probe();
+    until("the old row is gone", || rows("n = 1 and run in (select run from kept)", 0));
+    end(second);
+    assert!(rows("n = 100 and run in (select run from kept)", 1), "it is young");
+    assert!(rows("run = 'clinic-drill-7'", 1), "it is another's");
+}
