@@ -120,7 +120,15 @@ pub fn agent_report(bytes: &[u8]) {
         }
         leader.decide();
     }
-    leader.rehearse();
+    if rehearses(bytes) {
+        leader.rehearse();
+    }
+}
+
+/// Whether what would follow is rehearsed at the end, too: that takes as long as a hundred inputs,
+/// so only every sixteenth has it.
+fn rehearses(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)).is_multiple_of(16)
 }
 
 /// The same with reports drawn from the bytes: the law sees every mixture of instances that lag,
@@ -130,8 +138,7 @@ pub fn evidence(bytes: &[u8]) {
     let mut leader = Leader::new(draw.byte());
     for sequence in 0..INPUTS {
         if draw.is_over() {
-            leader.rehearse();
-            return;
+            break;
         }
         match draw.below(8) {
             0 => {
@@ -148,6 +155,9 @@ pub fn evidence(bytes: &[u8]) {
             }
         }
         leader.decide();
+    }
+    if rehearses(bytes) {
+        leader.rehearse();
     }
 }
 
