@@ -168,11 +168,11 @@ pub fn readiness(
     services
         .map(|(id, service)| {
             // No service has a part in another's judgement: alone it is rehearsed sooner.
-            let (alone, seen) = (bare(cluster, Some(id)), view.of_instances(&service.spec));
+            let alone = bare(cluster, Some(id));
             let checks = look(cluster, id, view, voters, now);
             let ending = |site: &SiteId| {
                 let lost = Hypothesis::LoseSite(site.clone());
-                rehearse(&alone, &seen, voters, &lost, now).endings.remove(id)
+                rehearse(&alone, view, voters, &lost, now).endings.remove(id)
             };
             let verdict = |site: &SiteId| {
                 let facts = Facts { case: Case::of(cluster, id, view, now)?, voters };

@@ -15,7 +15,7 @@ use crate::apply::apply;
 use crate::cluster::{Cluster, Service};
 use crate::decide::{Finding, decide_one};
 use crate::event::{Change, Event, Stamp};
-use crate::ids::{InstanceId, Revision, ServiceId, SiteId};
+use crate::ids::{InstanceId, ServiceId, SiteId};
 use crate::report::{NameServerAnswer, Observation, Severity};
 use crate::request::{Ruling, rule_on};
 use crate::time::{Moment, Timestamp, millis};
@@ -106,8 +106,8 @@ struct Stage<'a> {
     /// A majority of voters is left.
     decides: bool,
     puppets: BTreeMap<InstanceId, Puppet>,
-    /// What a name server that is reached answers, as of a revision.
-    serves: Option<(Revision, NameServerAnswer)>,
+    /// What a name server that is reached answers.
+    serves: NameServerAnswer,
     lines: Vec<Line>,
     waits: BTreeMap<ServiceId, Option<String>>,
     marks: Marks,
@@ -128,9 +128,11 @@ impl<'a> Stage<'a> {
         let (decides, leads) = voters.are_left(lost);
         let election = cluster.topology.timing.election_timeout * 2;
         let puppets = puppet::all(cluster, view, now);
+        let (cluster, view) = (bare(cluster, None), view.of_services(&cluster.services));
+        let serves = serves(&cluster);
         Self {
-            cluster: bare(cluster, None),
-            view: view.clone(),
+            cluster,
+            view,
             hypothesis,
             began: now,
             now,
@@ -138,7 +140,7 @@ impl<'a> Stage<'a> {
             decides,
             voters,
             puppets,
-            serves: None,
+            serves,
             lines: Vec::new(),
             waits: BTreeMap::new(),
             marks: Marks::default(),
@@ -199,13 +201,13 @@ impl<'a> Stage<'a> {
         let stamp = Stamp { monotonic_us: self.now.0, ..Stamp::default() };
         let event =
             Event { stamp, by: String::from("baton"), cause, plan: None, authority: None, change };
-        let before = self.cluster.revision;
-        if apply(&mut self.cluster, &event) {
-            self.marks.changed(&event.change, self.now);
+        if !apply(&mut self.cluster, &event) {
+            return;
         }
-        let newest = self.cluster.history.back().filter(|_| self.cluster.revision != before);
-        if let Some((service, text)) = newest.map(|entry| (entry.service.clone(), &entry.text)) {
-            let text = text.clone();
+        self.marks.changed(&event.change, self.now);
+        self.serves = serves(&self.cluster);
+        let newest = self.cluster.history.back();
+        if let Some((service, text)) = newest.map(|e| (e.service.clone(), e.text.clone())) {
             self.says(service, text);
         }
     }
@@ -311,16 +313,13 @@ impl<'a> Stage<'a> {
     }
 
     fn name_servers_answer(&mut self) {
-        if self.serves.as_ref().is_none_or(|(revision, _)| *revision != self.cluster.revision) {
-            self.serves = Some((self.cluster.revision, serves(&self.cluster)));
-        }
-        let Some((_, serves)) = &self.serves else { return };
         for (server, declared) in &self.cluster.topology.dns.servers {
             let known = self.view.name_servers.get(server).map(|(_, answer)| answer);
             let silent =
                 matches!(known, Some(NameServerAnswer::Silent | NameServerAnswer::Refused));
             let lost = matches!(self.hypothesis, Hypothesis::LoseSite(s) if *s == declared.site);
-            let answer = if silent || lost { NameServerAnswer::Silent } else { serves.clone() };
+            let answer =
+                if silent || lost { NameServerAnswer::Silent } else { self.serves.clone() };
             self.view.observe(Observation::Asked { server: server.clone(), answer }, self.now);
         }
     }

@@ -1,14 +1,14 @@
 //! What this Raft leader has heard since it was elected. Forgotten at the next election.
 
 use crate::approval::Pending;
-use crate::cluster::{Cluster, Step};
+use crate::cluster::{Cluster, Service, Step};
 use crate::drill::Watched;
 use crate::ids::{Epoch, InstanceId, NameServerId, ServiceId, SiteId, TransitionId, VoterId};
 use crate::position::Position;
 use crate::report::{Echo, Knock, NameServerAnswer, Observation, Report, Server};
 use crate::survey::Survey;
 use crate::time::{Moment, Timestamp};
-use crate::topology::{ServiceSpec, Timing};
+use crate::topology::Timing;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::time::Duration;
@@ -124,27 +124,29 @@ impl View {
         }
     }
 
-    /// What was heard of one service's instances: all that its judgement rests on.
-    pub(crate) fn of_instances(&self, spec: &ServiceSpec) -> Self {
+    /// What the judgement of these services rests on: what was heard of their instances, and the
+    /// name servers' answers.
+    pub(crate) fn of_services(&self, services: &BTreeMap<ServiceId, Service>) -> Self {
         fn only<T: Clone>(
-            spec: &ServiceSpec,
+            services: &BTreeMap<ServiceId, Service>,
             all: &BTreeMap<InstanceId, T>,
         ) -> BTreeMap<InstanceId, T> {
-            let known = spec.instances.keys().filter_map(|id| all.get_key_value(id));
+            let declared = services.values().flat_map(|service| service.spec.instances.keys());
+            let known = declared.filter_map(|id| all.get_key_value(id));
             known.map(|(id, datum)| (id.clone(), datum.clone())).collect()
         }
-        let knocks = self.knocks.iter().filter(|((id, _), _)| spec.instances.contains_key(id));
+        let declared =
+            |id: &InstanceId| services.values().any(|s| s.spec.instances.contains_key(id));
+        let knocks = self.knocks.iter().filter(|((id, _), _)| declared(id));
         Self {
-            reports: only(spec, &self.reports),
-            written: only(spec, &self.written),
+            reports: only(services, &self.reports),
+            written: only(services, &self.written),
             knocks: knocks.map(|(key, knock)| (key.clone(), knock.clone())).collect(),
             name_servers: self.name_servers.clone(),
-            follows: self.follows.clone(),
-            missing: only(spec, &self.missing),
-            signs: only(spec, &self.signs),
+            missing: only(services, &self.missing),
+            signs: only(services, &self.signs),
             unacknowledged: self.unacknowledged.clone(),
             steps: self.steps.clone(),
-            voters: self.voters.clone(),
             ..Self::new(self.term, self.since)
         }
     }

@@ -253,9 +253,9 @@ impl<T: Clone + Send + 'static> Kept<T> {
         let Some(asking) = &mut self.asking else { return std::future::pending().await };
         let answer = asking.await.ok().flatten();
         self.asking = None;
-        let says = answer.is_some();
-        self.newest = answer.map(|answer| (clock::now(), answer)).or(self.newest.take());
-        says
+        let Some(answer) = answer else { return false };
+        self.newest = Some((clock::now(), answer));
+        true
     }
 
     /// What is known, and how many milliseconds ago it was said.

@@ -154,6 +154,15 @@ fn baton(folder: &Path) -> Command {
     command
 }
 
+/// A writer that runs, and notes what it writes where `to` says.
+fn writer(folder: &TempDir, server: &Server, to: &[&str]) -> Child {
+    let mut probe = baton(folder.path());
+    probe.args(["--config", "out/operator/baton.toml", "probe", "clinic", "--every", "5ms"]);
+    probe.args(["--address", &format!("127.0.0.1:{}", server.port)]).args(to);
+    probe.stdout(Stdio::null()).stderr(Stdio::null());
+    probe.spawn().expect("the program was just built")
+}
+
 fn acked(journal: &Path) -> usize {
     let text = std::fs::read_to_string(journal).unwrap_or_default();
     text.lines().filter(|line| line.contains("\"outcome\":\"acked\"")).count()
@@ -194,11 +203,7 @@ fn set_up() -> Option<(TempDir, Server)> {
 fn an_outage_is_measured_and_a_loss_is_found() {
     let Some((folder, mut server)) = set_up() else { return };
     let journal = folder.path().join("journal.jsonl");
-    let mut probe = baton(folder.path());
-    probe.args(["--config", "out/operator/baton.toml", "probe", "clinic", "--every", "5ms"]);
-    probe.args(["--journal", "journal.jsonl", "--address", &format!("127.0.0.1:{}", server.port)]);
-    probe.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut probe = probe.spawn().expect("the program was just built");
+    let mut probe = writer(&folder, &server, &["--journal", "journal.jsonl"]);
     until("writes are acknowledged", || acked(&journal) > 50);
     server.stop();
     server.start();
@@ -253,11 +258,7 @@ fn a_killed_writers_folder_tells_what_was_measured_before_and_after_it_is_summed
     std::fs::create_dir(folder.path().join("journal")).expect("writable");
     assert_eq!(sla(&folder).0, 6, "nothing was measured");
 
-    let mut probe = baton(folder.path());
-    probe.args(["--config", "out/operator/baton.toml", "probe", "clinic", "--every", "5ms"]);
-    probe.args(["--folder", "journal", "--address", &format!("127.0.0.1:{}", server.port)]);
-    probe.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut probe = probe.spawn().expect("the program was just built");
+    let mut probe = writer(&folder, &server, &["--folder", "journal"]);
     let journals = folder.path().join("journal");
     let written = || only(&journals, ".jsonl").map_or(0, |journal| acked(&journal));
     until("writes are acknowledged", || written() > 50);
@@ -299,14 +300,7 @@ fn a_killed_writers_folder_tells_what_was_measured_before_and_after_it_is_summed
 #[test]
 fn old_rows_of_standing_writers_are_let_go_and_nobody_elses() {
     let Some((folder, server)) = set_up() else { return };
-    let probe = || {
-        let mut probe = baton(folder.path());
-        probe.args(["--config", "out/operator/baton.toml", "probe", "clinic", "--every", "5ms"]);
-        probe.args(["--folder", "journal", "--keep", "168h", "--address"]);
-        probe.arg(format!("127.0.0.1:{}", server.port));
-        probe.stdout(Stdio::null()).stderr(Stdio::null());
-        probe.spawn().expect("the program was just built")
-    };
+    let probe = || writer(&folder, &server, &["--folder", "journal", "--keep", "168h"]);
     let rows = |condition: &str, count: u32| {
         let table = format!("(select count(*) from baton_probe.writes where {condition})");
         server.sql(&format!("do $$ begin assert {table} = {count}; end $$"))
