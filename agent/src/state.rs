@@ -371,6 +371,7 @@ impl State {
             revision: self.assignment.as_ref().map_or(Revision(0), |a| a.revision),
             pledge: memory.pledge,
             server: if self.is_mute(now) { Server::Starting } else { self.server(layout) },
+            looked: Some(self.pid.map_or(Duration::ZERO, |_| now.since(self.looked))),
             system_identifier: self.system_identifier,
             sealed_at: self.sealed_at.clone(),
             proof: self.proven.map(|epoch| Proof {
@@ -434,7 +435,7 @@ fn divergence(memory: &Memory, rewinding: bool) -> Divergence {
 /// What of a report is worth sending at once: everything but numbers that grow by themselves.
 pub fn gist(report: &Report) -> Report {
     let mut gist = report.clone();
-    gist.sequence = 0;
+    (gist.sequence, gist.looked) = (0, None);
     match &mut gist.server {
         Server::Recovery { position, replayed, .. } => {
             position.lsn = Lsn(0);
@@ -479,19 +480,19 @@ mod tests {
         let mut state = State::new(begun);
         state.begin_life(1);
         state.note_facts(Facts::default(), begun, &layout);
-        let said = |state: &State, now| {
+        let said = |state: &State, seconds| {
+            let now = begun.after(second * seconds);
             let report = state.report(&layout, &Memory::default(), &speaker, now);
-            matches!(report.server, Server::Writable { .. })
+            (matches!(report.server, Server::Writable { .. }), report.looked)
         };
-        assert!(said(&state, begun.after(second * 60)), "a resumed agent has heard no silence");
+        assert_eq!(said(&state, 60), (true, Some(second * 60)), "one resumed heard no silence");
         state.unanswered = Some(begun);
-        assert!(said(&state, begun.after(second * 2)));
-        assert!(!said(&state, begun.after(second * 3)));
-        assert!(
-            matches!(state.server(&layout), Server::Writable { .. }),
-            "the law still fences it"
-        );
+        assert_eq!(said(&state, 2), (true, Some(second * 2)));
+        assert_eq!(said(&state, 3), (false, Some(second * 3)));
+        assert!(matches!(state.server(&layout), Server::Writable { .. }), "the law fences it");
         state.note_facts(Facts::default(), begun.after(second * 4), &layout);
-        assert!(said(&state, begun.after(second * 5)));
+        assert_eq!(said(&state, 5), (true, Some(second)));
+        state.end_life(Down::Crashed, begun.after(second * 5));
+        assert_eq!(said(&state, 6), (false, Some(Duration::ZERO)), "it knows that nothing runs");
     }
 }

@@ -99,8 +99,8 @@ fn i13_nobody_is_sent_to_an_instance_before_it_admits_clients() {
         let told = operator.get::<Value>("/readyz", SOON).await.unwrap_err();
         assert!(matches!(told, HttpError::Status { code: 503, .. }), "{told}");
         assert!(told.to_string().contains("admits no clients"), "{told}");
-        a.act(Action::Admit).await;
-        b.act(Action::Admit).await;
+        a.admit().await;
+        b.admit().await;
         wait_for("both admit", || {
             a.instance.state().configured.admits && b.instance.state().configured.admits
         })
@@ -131,7 +131,7 @@ fn a_replica_that_is_behind_is_left_out_where_that_is_asked() {
     play("a_replica_that_is_behind_is_left_out_where_that_is_asked", async {
         let world = World::new(&["a", "b"]);
         let (a, b) = world.pair().await;
-        b.act(Action::Admit).await;
+        b.admit().await;
         let (of_b, _keep) = port(&b).await;
         let lag = async || {
             let (_, body) = ask(of_b, "/replica").await.unwrap();
@@ -172,7 +172,7 @@ fn i03_from_the_end_of_its_lease_on_nobody_is_sent_to_a_primary() {
         let (a, b) = world.pair().await;
         let (of_a, _keep) = port(&a).await;
         wait_for("a pulse", || a.instance.state().committed.is_some()).await;
-        a.act(Action::Admit).await;
+        a.admit().await;
         // A probe reads what the file says.
         wait_for("it admits", || a.instance.state().configured.admits).await;
         assert_eq!(status(of_a, "/primary").await, 200);

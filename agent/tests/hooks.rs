@@ -65,7 +65,7 @@ fn programs_are_told_what_is_served_and_what_became_of_them_is_reported() {
         let running = tokio::spawn(hooks::run(Arc::clone(&a.instance)));
         wait_for("a pulse", || a.instance.state().committed.is_some()).await;
         assert!(!lines(&seen).iter().any(|line| line.contains("primary")), "not before it admits");
-        a.act(Action::Admit).await;
+        a.admit().await;
         let told = |serves: &str| format!("{odd} {serves} 1 clinic a");
         wait_for("it is told", || lines(&seen).contains(&told("primary"))).await;
         wait_for("the endless one runs", || lines(&endless).len() == 2).await;
@@ -105,7 +105,7 @@ fn a_program_that_takes_too_long_is_killed_and_said_so() {
         let (a, _b) = world.pair().await;
         let running = tokio::spawn(hooks::run(Arc::clone(&a.instance)));
         wait_for("a pulse", || a.instance.state().committed.is_some()).await;
-        a.act(Action::Admit).await;
+        a.admit().await;
         wait_for("it is killed", || note(&a, "hang").is_some()).await;
         let text = note(&a, "hang").unwrap().text;
         assert!(text.contains("killed after 100 ms"), "{text}");

@@ -53,7 +53,7 @@ fn i13_born_fenced_and_i11_admitted_only_after_proof() {
         a.instance.state().committed = None;
         assert!(a.try_act(Action::Admit).await.is_err());
         wait_for("a pulse", || a.instance.state().committed.is_some()).await;
-        a.act(Action::Admit).await;
+        a.admit().await;
         assert_eq!(ask().await.unwrap(), "1");
         let begun = now();
         a.act(Action::Fence { reason: "test".into() }).await;

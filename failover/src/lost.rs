@@ -203,13 +203,28 @@ fn witnessed(
     // A single copy's commits wait for nobody: no standby could tell that it serves.
     let Some(needed) = quorum::needed(&service.rule) else { return Duration::MAX };
     let mut known: Vec<Duration> = (service.rule.instances.iter())
-        .map(|witness| {
-            let steadily = view.heard_steadily(witness, timing, now);
-            steadily.max(attached(witness, primary, view, timing, now))
-        })
+        .map(|witness| vouches(witness, primary, view, timing, now))
         .collect();
     known.sort_unstable_by(|a, b| b.cmp(a));
     known.get(needed - 1).copied().unwrap_or_default()
+}
+
+/// For how long an instance knows that nothing came from a primary. It knows what its agent saw
+/// at the newest look that PostgreSQL answered: while that stands still, the agent goes on
+/// reporting what it last saw, and a stream of which nothing was seen may live.
+pub(crate) fn vouches(
+    witness: &InstanceId,
+    primary: &InstanceId,
+    view: &View,
+    timing: &Timing,
+    now: Moment,
+) -> Duration {
+    let looked = view.reports.get(witness).and_then(|heard| heard.report.looked);
+    let Some(looked) = looked else { return Duration::ZERO };
+    let steadily = view.heard_steadily(witness, timing, now);
+    let told = steadily.max(attached(witness, primary, view, timing, now));
+    let unseen = view.silence(witness, now).saturating_add(looked);
+    told.min(last_sign(primary, view, now)).saturating_sub(unseen.saturating_sub(timing.gap()))
 }
 
 /// For how long nothing has come over a stream that has not ended: whoever holds it knows that,

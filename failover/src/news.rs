@@ -21,6 +21,7 @@ impl Report {
             revision,
             pledge,
             server,
+            looked: _,
             system_identifier,
             sealed_at,
             proof,

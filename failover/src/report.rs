@@ -8,7 +8,7 @@ use crate::ids::{
 };
 use crate::position::Position;
 use crate::survey::Survey;
-use crate::time::{Timestamp, millis};
+use crate::time::{Timestamp, maybe_millis, millis};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -59,6 +59,10 @@ pub struct Report {
     pub pledge: Pledge,
     /// Its server.
     pub server: Server,
+    /// How long before this report the newest look at PostgreSQL began that was answered; nothing
+    /// where none runs. `None`, from an agent that does not say: unknown, and never good (I-37).
+    #[serde(default, rename = "looked_ms", with = "maybe_millis")]
+    pub looked: Option<Duration>,
     /// The identifier in its data directory.
     pub system_identifier: Option<SystemIdentifier>,
     /// Its position once sealed for `pledge.sealed`: receiver verified gone, local replay

@@ -110,14 +110,19 @@ pub(crate) fn bars(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn unwitnessed(case: &Case<'_>, primary: &InstanceId) -> Finding {
+    let after = case.timing.suspect_after;
+    let silent = |of: &InstanceId| lost::vouches(of, primary, case.view, case.timing, case.now);
+    let instances = case.service.rule.instances.iter().filter(|of| silent(of) < after);
+    let unknown: Vec<&str> = instances.map(InstanceId::as_str).collect();
     finding(
         "primary-witnesses",
         Severity::Blocks,
         Some(primary),
         format!(
-            "fewer standbys than must be sealed were heard without a gap for {} ms: it may have \
-             served them meanwhile",
-            millis(case.timing.suspect_after)
+            "fewer standbys than must be sealed have told without a gap for {} ms that nothing \
+             came from it: it may have served them meanwhile. Not known of {}",
+            millis(after),
+            unknown.join(", ")
         ),
     )
 }

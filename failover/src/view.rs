@@ -182,7 +182,7 @@ impl View {
         }
         let Some(after) = self.made_after(&report, now) else { return false };
         let news = known.is_none_or(|heard| report.is_news_after(&heard.report));
-        let steadily = self.steadily(known, &cluster.topology.timing, now);
+        let steadily = self.steadily(known, &report, &cluster.topology.timing, now);
         let sealed = report.sealed_at.as_ref().map(|_| {
             let before = known.filter(|heard| heard.report.pledge.sealed == report.pledge.sealed);
             before.and_then(|heard| heard.sealed).unwrap_or(now)
@@ -209,11 +209,19 @@ impl View {
     }
 
     /// Since when an instance that is heard now has been heard without a gap. A leader that has
-    /// just been elected had no gap before.
-    fn steadily(&self, known: Option<&Heard>, timing: &Timing, now: Moment) -> Moment {
+    /// just been elected had no gap before. An agent to which PostgreSQL does not answer has
+    /// nothing to tell of it: that is a gap, however often it reports.
+    fn steadily(
+        &self,
+        known: Option<&Heard>,
+        report: &Report,
+        timing: &Timing,
+        now: Moment,
+    ) -> Moment {
         let (at, since) =
             known.map_or((self.since, self.since), |heard| (heard.at, heard.steadily));
-        if now.since(at) < timing.gap() { since } else { now }
+        let told = report.looked.is_some_and(|looked| looked < timing.gap());
+        if told && now.since(at) < timing.gap() { since } else { now }
     }
 
     /// For how long an instance has been heard without a gap, until now.

@@ -9,10 +9,10 @@ use core::time::Duration;
 use failover::cluster::{Hold, Step, Transition, Trigger};
 use failover::event::ServiceChange;
 use failover::lease::Watchdog;
-use failover::report::{Down, Pledge, Server};
+use failover::report::{Down, Pledge, Receiver, Server};
 use failover::topology::OnLastCopy;
 use failover::{
-    Epoch, Lsn, Moment, Request, Ruling, Timestamp, TransitionId, View, lease, rule_on,
+    Epoch, Lsn, Moment, Request, Ruling, Timestamp, TransitionId, View, decide, lease, rule_on,
 };
 use support::{Situation, at, clinic, cluster, id, report};
 
@@ -71,6 +71,45 @@ fn i26_a_stream_that_has_not_ended_is_its_own_witness() {
     assert!(now.blocked_by("primary-streams"), "{:?}", now.verdict());
     now.pass_with(150, &["b", "c"]);
     assert!(now.fails_over(), "{:?}", now.verdict());
+}
+
+/// An agent to which its PostgreSQL does not answer goes on reporting what it last saw. That is no
+/// silence of the primary, whatever the stream was; it counts from when it is looked at again.
+#[test]
+fn i26_who_cannot_look_is_no_witness() {
+    for streams in [true, false] {
+        let mut now = Situation::new();
+        now.pass_with(1_000, &["b", "c"]);
+        now.standbys(streams);
+        for tick in 1..=20 {
+            let age = Duration::from_millis(500 * tick);
+            now.pass_with(500, &["b"]);
+            now.hear("c", |report| {
+                report.looked = Some(age);
+                report.receiver = Some(Receiver { upstream: id("a"), streaming: streams, age });
+            });
+            assert!(!now.fails_over(), "{age:?}: {:?}", now.verdict());
+        }
+        let findings = decide(&now.cluster, &now.view, now.now).remove(&clinic()).unwrap().findings;
+        let says = findings.iter().find(|finding| finding.check == "primary-witnesses").unwrap();
+        assert!(says.text.ends_with("Not known of c"), "{}", says.text);
+        now.hear("c", |report| report.receiver = None);
+        now.pass_with(2_500, &["b", "c"]);
+        assert!(now.blocked_by("primary-witnesses"), "{:?}", now.verdict());
+        now.pass_with(1_000, &["b", "c"]);
+        assert!(now.fails_over(), "{:?}", now.verdict());
+    }
+}
+
+/// What an agent does not say is unknown, and never good (I-37).
+#[test]
+fn i26_an_agent_that_does_not_say_when_it_looked_is_no_witness() {
+    let mut now = Situation::new();
+    for _ in 0..20 {
+        now.pass_with(500, &["b"]);
+        now.hear("c", |report| (report.looked, report.receiver) = (None, None));
+    }
+    assert!(now.blocked_by("primary-witnesses"), "{:?}", now.verdict());
 }
 
 /// The rest cannot release a commit: one of three may be away when two are required.

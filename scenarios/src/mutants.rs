@@ -113,32 +113,6 @@ impl Mutant {
     }
 }
 
-/// What the simulated world needs of the crates that it stands on: the rest of them is not built
-/// anew for every bug. Where it needs more by now, all of them are built: that takes longer.
-const NEEDED: [(&str, &[&str]); 3] = [
-    ("dns/src/lib.rs", &["accept"]),
-    (
-        "orchestrator/src/lib.rs",
-        &[
-            "admission",
-            "answers",
-            "audit",
-            "door",
-            "evidence",
-            "log",
-            "message",
-            "plan",
-            "projection",
-            "raft_log",
-            "replica",
-            "routes",
-            "storage",
-            "topology",
-        ],
-    ),
-    ("scenarios/src/lib.rs", &["mutants", "script"]),
-];
-
 /// A copy of the sources, in which bugs are planted one after another.
 struct Copy {
     root: PathBuf,
@@ -148,7 +122,7 @@ struct Copy {
 impl Copy {
     /// Makes the copy what the sources are. Files that are the same keep their dates, so that
     /// little is compiled again.
-    fn new(root: &Path, slim: bool) -> anyhow::Result<Self> {
+    fn new(root: &Path) -> anyhow::Result<Self> {
         let place = root.join("target/mutants/tree");
         let listed = Command::new("git")
             .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -160,14 +134,7 @@ impl Copy {
         let files: BTreeSet<&str> = text.lines().filter(|file| root.join(file).is_file()).collect();
         ensure!(!files.is_empty(), "{}: git lists no files here", root.display());
         for file in &files {
-            if !slim || NEEDED.iter().all(|(needed, _)| needed != file) {
-                copy(&root.join(file), &place.join(file))?;
-            }
-        }
-        for (file, modules) in NEEDED.into_iter().filter(|_| slim) {
-            let lines: Vec<String> =
-                modules.iter().map(|module| format!("pub mod {module};\n")).collect();
-            write(lines.concat().as_bytes(), &place.join(file))?;
+            copy(&root.join(file), &place.join(file))?;
         }
         remove_others(&place, &place, &files)?;
         Ok(Self { root: root.to_owned(), place })

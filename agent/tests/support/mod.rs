@@ -289,6 +289,19 @@ impl Site {
         perform(&self.instance, &action).await
     }
 
+    /// Lets clients in. A slow machine may end the lease just then: as in the agent's own beat, that
+    /// is tried again.
+    pub async fn admit(&self) {
+        for _ in 0..500 {
+            match self.try_act(Action::Admit).await {
+                Ok(()) => return,
+                Err(PerformError::Stale(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("no lease");
+    }
+
     pub async fn until(&self, what: &str, check: impl Fn(&failover::comply::Local) -> bool) {
         wait_for(what, || check(&self.instance.local())).await;
     }

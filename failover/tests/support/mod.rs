@@ -105,6 +105,7 @@ pub fn report(name: &str, sequence: u64) -> Report {
             age: Duration::ZERO,
         }),
         doubt: None,
+        looked: Some(Duration::ZERO),
         knock: None,
         notes: vec![],
         version: "15".into(),

@@ -438,6 +438,7 @@ pub(crate) fn absent(site: u64, sequence: u64) -> Report {
         receiver: None,
         doubt: None,
         prepared: None,
+        looked: Some(Duration::ZERO),
         knock: None,
         notes: Vec::new(),
         version: "15.18".into(),

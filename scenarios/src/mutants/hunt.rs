@@ -75,12 +75,8 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
     }
     let began = wire::clock::now();
     eprintln!("builds the world without any bug");
-    let mut copy = Copy::new(root, true)?;
-    let world = build(&copy, None).or_else(|error| {
-        eprintln!("what is thought to be needed does not do ({error:#}): builds all of it");
-        copy = Copy::new(root, false)?;
-        build(&copy, None)
-    })?;
+    let copy = Copy::new(root)?;
+    let world = build(&copy, None)?;
     let plan = Plan::new(&world, options)?;
     println!(
         "{:<44} {:<9} {:<44} {:>5} {:>13}",

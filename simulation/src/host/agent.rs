@@ -385,6 +385,7 @@ impl Host {
             revision: agent.assignment.as_ref().map_or(Revision(0), |a| a.revision),
             pledge: memory.pledge,
             server: self.server_told(agent, now),
+            looked: Some(agent.pid.map_or(Duration::ZERO, |_| now.since(agent.looked))),
             system_identifier: self.disk.data.as_ref().map(|data| data.system),
             sealed_at: agent.sealed_at.clone(),
             proof: agent.proven.map(|epoch| Proof {
