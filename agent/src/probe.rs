@@ -63,6 +63,13 @@ pub struct Facts {
     pub streams: Vec<StreamFacts>,
 }
 
+impl Facts {
+    /// It is writable, and has written no checkpoint on its timeline yet.
+    pub fn lacks_checkpoint(&self) -> bool {
+        !self.recovery && self.checkpoint != self.timeline
+    }
+}
+
 /// A row of `pg_stat_wal_receiver`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReceiverFacts {

@@ -9,6 +9,7 @@ use crate::settings::{self, Dynamic};
 use crate::start::RoleExt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use wire::clock::now;
 
 const STEP: Duration = Duration::from_millis(2);
@@ -70,7 +71,7 @@ pub async fn promote(instance: &Arc<Instance>) -> Result<(), PerformError> {
         state.committed = None;
         state.leased = None;
     }
-    checkpoint(instance);
+    instance.look.notify_one();
     Ok(())
 }
 
@@ -79,8 +80,9 @@ const END_CLIENTS: &str = "
 select pg_terminate_backend(pid) from pg_stat_activity
  where backend_type = 'client backend' and usesysid <> 10";
 
-/// Until the first checkpoint on the new timeline nobody can be rewound from here.
-fn checkpoint(instance: &Arc<Instance>) {
+/// Asks for a checkpoint of a server that wrote none on its timeline yet: nobody can be rewound
+/// from there before, and PostgreSQL's own takes its time. Whoever promoted it may be gone.
+pub fn checkpoint(instance: &Arc<Instance>) -> JoinHandle<()> {
     let instance = Arc::clone(instance);
     tokio::spawn(async move {
         let done = match instance.access.connect().await {
@@ -91,5 +93,5 @@ fn checkpoint(instance: &Arc<Instance>) {
             tracing::warn!(%error, "the checkpoint after the promotion failed");
         }
         instance.look.notify_one();
-    });
+    })
 }

@@ -6,6 +6,7 @@ use crate::instance::Instance;
 use crate::measure;
 use crate::probe::Facts;
 use crate::processes;
+use crate::promote;
 use crate::rehearse::STREAMS_AS;
 use crate::server_log::{self, Batch, Line};
 use crate::settings::{self, Dynamic};
@@ -15,7 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use wire::clock::now;
 
 /// Starts all of them and connects to the guard; they end when the set is dropped.
@@ -229,6 +230,7 @@ fn judge_twins(instance: &Instance, facts: &Facts) {
 /// Probes once a heartbeat and whenever asked to.
 async fn probe(instance: Arc<Instance>) {
     let mut failures: u32 = 0;
+    let mut checkpoint: Option<JoinHandle<()>> = None;
     loop {
         let began = now();
         match instance.look_now().await {
@@ -237,6 +239,11 @@ async fn probe(instance: Arc<Instance>) {
                 if running {
                     instance.tally.probed(now().since(began));
                     after_look(&instance).await;
+                    let lacks =
+                        instance.state().facts.as_ref().is_some_and(Facts::lacks_checkpoint);
+                    if lacks && checkpoint.as_ref().is_none_or(JoinHandle::is_finished) {
+                        checkpoint = Some(promote::checkpoint(&instance));
+                    }
                 }
             }
             Err(error) => {

@@ -7,6 +7,8 @@ mod support;
 use failover::comply::Action;
 use failover::report::Server;
 use failover::{Epoch, Generation};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::time::Duration;
 use support::{World, id, play, wait_for};
 use wire::clock::now;
@@ -45,6 +47,38 @@ fn initialise_clone_seal_promote_follow() {
         };
         assert!(position.contains(&sealed), "{position:?} {sealed:?}");
         assert_eq!(b.sql("select count(*) from t").await.as_deref(), Some("1000"));
+    });
+}
+
+/// Nobody can be rewound from a new primary before its checkpoint, and the agent that promoted it
+/// may be gone before it asked for one.
+#[test]
+fn a_checkpoint_is_asked_for_whoever_promoted() {
+    play("a_checkpoint_is_asked_for_whoever_promoted", async {
+        let world = World::new(&["a", "b"]);
+        let (a, b) = world.pair().await;
+        a.act(Action::Fence { reason: "test".into() }).await;
+        let text = "select pid::text from pg_stat_activity where backend_type = 'checkpointer'";
+        let writer = Pid::from_raw(b.sql(text).await.unwrap().parse().unwrap());
+        // PostgreSQL's own one, which takes its time, is held up.
+        kill(writer, Signal::SIGSTOP).unwrap();
+        b.sql("select pg_promote(false)::text").await;
+        let asks = "select 'yes' from pg_stat_activity where query = 'checkpoint'";
+        let mut asked = false;
+        for _ in 0..500 {
+            asked |= b.sql(asks).await.is_some();
+            if asked {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        kill(writer, Signal::SIGCONT).unwrap();
+        assert!(asked, "nobody asked");
+        wait_for("a checkpoint", || {
+            let facts = b.instance.state().facts.clone();
+            facts.is_some_and(|facts| !facts.recovery && !facts.lacks_checkpoint())
+        })
+        .await;
     });
 }
 

@@ -471,6 +471,9 @@ impl Host {
             Job::Stop => self.stopping(turn),
             Job::Checkpoint(_) => {
                 self.checkpointed();
+                if let Some(server) = &mut self.server {
+                    server.hastened = false;
+                }
                 self.agent_task(turn, 200, Task::Checkpointed(0));
             }
         }

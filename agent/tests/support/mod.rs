@@ -289,8 +289,8 @@ impl Site {
         perform(&self.instance, &action).await
     }
 
-    /// Lets clients in. A slow machine may end the lease just then: as in the agent's own beat, that
-    /// is tried again.
+    /// Lets clients in. A slow machine may end the lease just then: as in the agent's own beat,
+    /// that is tried again.
     pub async fn admit(&self) {
         for _ in 0..500 {
             match self.try_act(Action::Admit).await {

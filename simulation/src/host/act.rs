@@ -332,6 +332,7 @@ impl Host {
         if server.phase == Phase::Writable && !self.paused.postgres {
             let pid = server.pid;
             let takes = turn.dice.between(20_000, 800_000) + self.slow;
+            server.hastened = true;
             if let Some(agent) = &mut self.agent {
                 agent.sealed_at = None;
                 agent.waits = false;

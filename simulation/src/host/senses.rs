@@ -4,7 +4,7 @@ use super::Host;
 use super::agent::{Facts, ReceiverFacts, StreamFacts};
 use super::interface::{Output, Peer};
 use super::log::Tree;
-use super::queue::{Line, Task};
+use super::queue::{Job, Line, Task};
 use super::server::Phase;
 use super::turn::Turn;
 use failover::checks::{Checks, Exposures, FloorSettings, RewindReady};
@@ -221,9 +221,24 @@ impl Host {
         }
         if !recovery {
             self.record_doubt(turn);
+            self.ask_for_checkpoint(turn);
         }
         self.restore(turn);
         self.speak(turn);
+    }
+
+    /// Nobody can be rewound from here before its checkpoint. Whoever promotes it asks himself, and
+    /// may be gone by now.
+    fn ask_for_checkpoint(&mut self, turn: &mut Turn) {
+        let busy = self.agent.as_ref().is_none_or(|agent| agent.beat.running.is_some());
+        let (Some(server), Some(data)) = (&mut self.server, &self.disk.data) else { return };
+        if busy || server.hastened || data.checkpoint == data.log.tree().timeline {
+            return;
+        }
+        server.hastened = true;
+        let pid = server.pid;
+        let takes = turn.dice.between(20_000, 800_000) + self.slow;
+        self.job(turn, takes, pid, Job::Checkpoint(0));
     }
 
     /// The cancelled commit stands at or before the log's end as probed after its warning (I-12).

@@ -60,6 +60,8 @@ pub struct Server {
     pub promoting: bool,
     /// Promotion is about to be through.
     pub branching: bool,
+    /// An agent asked for a checkpoint, and it is under way.
+    pub hastened: bool,
     /// Replay is held up until then; by a query that can be ended.
     pub held_until: Option<(Moment, bool)>,
     pub stop: Stop,
@@ -179,6 +181,7 @@ impl Server {
             retry_at: None,
             promoting: false,
             branching: false,
+            hastened: false,
             held_until: None,
             stop: Stop::No,
         }
