@@ -9,6 +9,7 @@ pub mod coverage;
 pub mod dice;
 mod disaster;
 pub mod host;
+pub mod hosts;
 pub mod network;
 pub mod oracle;
 pub mod play;

@@ -281,7 +281,7 @@ impl Oracle {
         *state = HostState { wiped: true, ..HostState::default() };
         for (number, commit) in (0_u64..).zip(&mut self.commits) {
             if commits::on_disk(&machines[index], number, commit.at) {
-                commit.gone |= 1 << index;
+                commit.gone.insert(index);
             }
         }
     }

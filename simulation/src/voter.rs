@@ -17,6 +17,7 @@ use orchestrator::storage;
 use orchestrator::{message::Envelope, raft_log};
 
 use crate::clock::{At, HostClock};
+use crate::hosts::Hosts;
 
 /// After a failure the disk is tried again this often.
 pub(crate) const RETRY_DISK: Duration = Duration::from_secs(5);
@@ -91,8 +92,8 @@ pub(crate) struct Running {
     pub(crate) polls: Vec<Poll>,
     pub(crate) zone_polls: Vec<ZonePoll>,
     pub(crate) looks: Vec<Look>,
-    /// Machines whose agent's port was open the last time, as bits.
-    pub(crate) seen_open: u64,
+    /// Machines whose agent's port was open the last time.
+    pub(crate) seen_open: Hosts,
     pub(crate) standing: Standing,
     pub(crate) projection: Projection,
     pub(crate) zone: Arc<failover::zone::Zone>,
@@ -208,7 +209,7 @@ impl Voter {
             polls: Vec::new(),
             zone_polls: Vec::new(),
             looks: Vec::new(),
-            seen_open: 0,
+            seen_open: Hosts::NONE,
             standing: Standing::default(),
             changed: false,
             retry: None,

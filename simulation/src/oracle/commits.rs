@@ -8,6 +8,7 @@ use failover::ids::{Epoch, Lsn};
 use super::Oracle;
 use crate::clock::At;
 use crate::host::{Outcome, Record, Release};
+use crate::hosts::Hosts;
 use crate::world::Machine;
 
 /// One client's commit.
@@ -22,8 +23,8 @@ pub(crate) struct Commit {
     /// Its session asked for less than the rule, or its wait was ended from outside: the
     /// invariants except it.
     pub(crate) excepted: bool,
-    /// The machines whose disk was taken away while it was there, as bits.
-    pub(crate) gone: u64,
+    /// The machines whose disk was taken away while it was there.
+    pub(crate) gone: Hosts,
 }
 
 /// After both its agent and its guard were stopped or gone a machine is not fenced at once: what
@@ -137,10 +138,10 @@ impl Oracle {
             return;
         }
         let holders = (0..machines.len())
-            .filter(|other| state.rule & (1 << other) != 0)
+            .filter(|other| state.rule.contains(*other))
             // What was on a disk that is gone since was there when it was acknowledged.
             .filter(|other| {
-                commit.gone & (1 << other) != 0 || on_disk(&machines[*other], number, commit.at)
+                commit.gone.contains(*other) || on_disk(&machines[*other], number, commit.at)
             })
             .count();
         if holders >= state.required as usize {
@@ -154,7 +155,7 @@ impl Oracle {
             let ends: Vec<_> = machines.iter().map(|it| it.host.flushed_to()).collect();
             let text = format!(
                 "I-07: commit {number} at {} was acknowledged by {} with {holders} of the \
-                 recorded rule's {} of {:b} required; flushed: {:?}",
+                 recorded rule's {} of {:?} required; flushed: {:?}",
                 commit.at,
                 self.name(host),
                 state.required,

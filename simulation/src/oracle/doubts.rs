@@ -180,7 +180,7 @@ impl Oracle {
     ) -> Result<(), String> {
         let state = &self.services[position];
         let holders = (0..machines.len())
-            .filter(|host| state.rule & (1 << host) != 0)
+            .filter(|host| state.rule.contains(*host))
             .filter(|host| on_disk(&machines[*host], commit.number, commit.at))
             .count();
         let later = epoch > commit.epoch

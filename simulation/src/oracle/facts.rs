@@ -312,11 +312,11 @@ impl Oracle {
             self.violate(&text);
             return;
         }
-        let beyond = setting.names.iter().filter(|name| state.rule & (1 << name.0) == 0).count();
+        let beyond = setting.names.iter().filter(|name| !state.rule.contains(name.index())).count();
         let counted = usize::from(setting.required).saturating_sub(beyond);
         if !setting.names.is_empty() && counted < state.required as usize {
             let text = format!(
-                "I-07: {process:?} of {} enforces {} of {:?}, and the rule records {} of {:b}",
+                "I-07: {process:?} of {} enforces {} of {:?}, and the rule records {} of {:?}",
                 self.name(host),
                 setting.required,
                 setting.names,
@@ -358,7 +358,7 @@ impl Oracle {
         if state.primary != Some(host) || state.required == 0 {
             return;
         }
-        let named = (0..machines.len()).filter(|other| state.rule & (1 << other) != 0);
+        let named = (0..machines.len()).filter(|other| state.rule.contains(*other));
         let holders = named
             .filter(|other| {
                 let it = &machines[*other].host;

@@ -11,6 +11,7 @@ use super::Oracle;
 use super::doubts::{Doubtful, Recorded};
 use crate::clock::At;
 use crate::host::Process;
+use crate::hosts::Hosts;
 use crate::world::Machine;
 
 /// One service.
@@ -22,8 +23,8 @@ pub struct ServiceState {
     pub epoch: Epoch,
     /// Who holds it, as a machine.
     pub primary: Option<usize>,
-    /// N of the recorded rule, as bits.
-    pub rule: u64,
+    /// N of the recorded rule.
+    pub rule: Hosts,
     /// W of it.
     pub required: u32,
     /// Whether `PostgreSQL` is told to wait for the same instances as are recorded.
@@ -77,7 +78,7 @@ impl ServiceState {
             writable: spec.writable.clone(),
             epoch: Epoch(0),
             primary: None,
-            rule: 0,
+            rule: Hosts::NONE,
             required: 0,
             settled: false,
             step: None,
@@ -111,7 +112,7 @@ impl ServiceState {
     pub(super) fn forget(&mut self) {
         self.epoch = Epoch(0);
         self.primary = None;
-        self.rule = 0;
+        self.rule = Hosts::NONE;
         self.required = 0;
         self.settled = false;
         self.step = None;
@@ -196,7 +197,7 @@ impl Oracle {
     ) -> Result<(), String> {
         let primary = service.primary.as_ref().and_then(|id| self.index_of(id));
         let rule = service.rule.instances.iter().filter_map(|id| self.index_of(id));
-        let rule = rule.fold(0_u64, |bits, host| bits | 1 << host);
+        let rule: Hosts = rule.collect();
         let before = self.services[position].clone_small();
         if service.epoch != before.epoch {
             let given_up = self.given_up(position, (service, primary), machines)?;
@@ -255,14 +256,14 @@ impl Oracle {
         };
         let old = state.epoch;
         let sealed: Vec<(usize, Lsn)> = (0..self.hosts.len())
-            .filter(|host| state.rule & (1 << host) != 0)
+            .filter(|host| state.rule.contains(*host))
             .filter(|host| machines[*host].host.pledge().sealed >= old)
             .filter_map(|host| {
                 let (epoch, at) = self.hosts[host].sealed_at?;
                 (epoch == old).then_some((host, at))
             })
             .collect();
-        let size = state.rule.count_ones();
+        let size = state.rule.len();
         let required = state.required;
         let returned = state.primary == Some(chosen);
         let needed = size.saturating_sub(required) + 1;
@@ -406,7 +407,7 @@ impl Oracle {
 struct Small {
     epoch: Epoch,
     primary: Option<usize>,
-    rule: u64,
+    rule: Hosts,
     required: u32,
     step: Option<Step>,
 }

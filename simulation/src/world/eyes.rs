@@ -137,12 +137,12 @@ impl World {
         let (host, attempt) = (look.host, look.attempt);
         look.attempt += 1;
         look.second = false;
-        let bit = 1 << host;
-        let news = agent != Port::Open || process.seen_open & bit == 0;
+        let target = usize::from(host);
+        let news = agent != Port::Open || !process.seen_open.contains(target);
         if agent == Port::Open {
-            process.seen_open |= bit;
+            process.seen_open.insert(target);
         } else {
-            process.seen_open &= !bit;
+            process.seen_open.remove(target);
         }
         let ends = agent != Port::Refused || postgres == Port::Refused || attempt + 1 >= TIMES;
         if ends {

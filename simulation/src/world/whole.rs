@@ -7,6 +7,7 @@ use failover::ids::{InstanceId, Lsn, ServiceId};
 use orchestrator::replica::{Clocks, Input, Output, Query, Reply};
 
 use super::World;
+use crate::hosts::Hosts;
 
 /// A commit of a client is young for this long.
 const YOUNG: Duration = Duration::from_secs(6);
@@ -60,7 +61,7 @@ impl World {
         if !own.host.is_writable() || !own.host.admits() {
             return Some(format!("{} does not serve", self.instances[primary]));
         }
-        let wanted = self
+        let wanted: Hosts = self
             .machines
             .iter()
             .enumerate()
@@ -69,9 +70,10 @@ impl World {
                     && *host != primary
                     && machine.place != own.place
             })
-            .fold(0_u64, |bits, (host, _)| bits | 1 << host);
-        if state.rule & wanted != wanted || !state.settled {
-            return Some(format!("its rule is {:b}, and should be {wanted:b}", state.rule));
+            .map(|(host, _)| host)
+            .collect();
+        if !state.rule.contain_all(wanted) || !state.settled {
+            return Some(format!("its rule is {:?}, and should be {wanted:?}", state.rule));
         }
         if state.required == 0 {
             return Some("its record still says that commits may be on the primary alone".into());
