@@ -241,6 +241,8 @@ fn report(draw: &mut Draw<'_>, cluster: &Cluster, sequence: u64) -> Report {
             },
         }),
         survey: None,
+        // Last, and known where nothing is left to draw: the kept inputs mean what they meant.
+        looked: (!draw.yes()).then(|| age(draw)),
     }
 }
 
