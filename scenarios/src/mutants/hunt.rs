@@ -50,8 +50,7 @@ struct Fate {
 }
 
 /// A world with a bug in it, ready to be played.
-struct World<'a> {
-    mutant: Option<&'a Mutant>,
+struct World {
     program: PathBuf,
     building: u64,
 }
@@ -87,23 +86,28 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
         let builder = scope.spawn(|| {
             let ready = ready;
             for mutant in &mutants {
-                if ready.send(build(&copy, Some(mutant))?).is_err() {
+                if ready.send((mutant, build(&copy, Some(mutant)))).is_err() {
                     break;
                 }
             }
-            anyhow::Ok(())
         });
         let mut alive = Vec::new();
-        for world in worlds {
-            let fate = hunt(&world, &plan)?;
-            let Some(mutant) = world.mutant else { continue };
+        for (mutant, world) in worlds {
+            // One that is out of date is no reason to leave the others.
+            let fate = match world {
+                Ok(world) => hunt(mutant, &world, &plan)?,
+                Err(error) => {
+                    eprintln!("{error:#}");
+                    Fate::default()
+                }
+            };
             tell(mutant, &fate, options);
             if fate.caught.is_none() {
                 alive.push(mutant.name.as_str());
             }
         }
-        let built = builder.join().map_err(|_| anyhow::anyhow!("the builder fell over"))?;
-        built.map(|()| alive)
+        builder.join().map_err(|_| anyhow::anyhow!("the builder fell over"))?;
+        anyhow::Ok(alive)
     })?;
     let took = wire::clock::now().since(began).as_secs();
     let caught = mutants.len() - alive.len();
@@ -122,6 +126,7 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<bool> {
 fn tell(mutant: &Mutant, fate: &Fate, options: &Options) {
     let invariant = fate.caught.as_ref().map_or("-", |caught| caught.invariant.as_str());
     let by = match (&fate.caught, &fate.swarm) {
+        (None, _) if fate.runs == 0 => String::from("NOTHING: it is out of date"),
         (None, _) => format!("NOTHING in {} seeds", options.seeds),
         (Some(one), Some((other, seeds))) => {
             format!("{}; {} after {seeds}", one.place, other.invariant)
@@ -135,7 +140,7 @@ fn tell(mutant: &Mutant, fate: &Fate, options: &Options) {
 }
 
 /// Builds the world with a bug, and puts the program where the next build does not write.
-fn build<'a>(copy: &Copy, mutant: Option<&'a Mutant>) -> anyhow::Result<World<'a>> {
+fn build(copy: &Copy, mutant: Option<&Mutant>) -> anyhow::Result<World> {
     let name = mutant.map_or("the-sources", |mutant| mutant.name.as_str());
     let began = wire::clock::now();
     let (mut built, mut program) = copy.build(mutant)?;
@@ -152,7 +157,7 @@ fn build<'a>(copy: &Copy, mutant: Option<&'a Mutant>) -> anyhow::Result<World<'a
     let ready = folder.join(name);
     fs::copy(&program, &ready).with_context(|| program.display().to_string())?;
     let building = wire::clock::now().since(began).as_secs();
-    Ok(World { mutant, program: ready, building })
+    Ok(World { program: ready, building })
 }
 
 /// What is played against every bug.
@@ -169,7 +174,7 @@ struct Plan {
 impl Plan {
     /// Everything is played without a bug first. What fails then is left out, and said: it is
     /// for other tests to ask that nothing does.
-    fn new(world: &World<'_>, options: &Options) -> anyhow::Result<Self> {
+    fn new(world: &World, options: &Options) -> anyhow::Result<Self> {
         eprintln!("built in {} s; plays it", world.building);
         let jobs = options.jobs.to_string();
         let (from, seeds) = (options.from.to_string(), options.seeds.to_string());
@@ -249,12 +254,11 @@ impl Plan {
 }
 
 /// Plays what is known to show the bug, then the catalogue, then random disasters.
-fn hunt(world: &World<'_>, plan: &Plan) -> anyhow::Result<Fate> {
+fn hunt(mutant: &Mutant, world: &World, plan: &Plan) -> anyhow::Result<Fate> {
     let began = wire::clock::now();
     let mut fate = Fate { building: world.building, ..Fate::default() };
-    let known = world.mutant.map(|mutant| mutant.shown_by.as_slice()).unwrap_or_default();
     let mut plays: Vec<Vec<&str>> = Vec::new();
-    for name in known {
+    for name in &mutant.shown_by {
         plays.push(match name.strip_prefix("seed ") {
             Some(seed) => vec!["swarm", "--from", seed, "--seeds", "1", "--jobs", "1"],
             None => plan.catalogue(Some(name)),
