@@ -251,7 +251,7 @@ impl Oracle {
                 Due::Restored { host } => {
                     // It may have been put back, and emptied again since.
                     let lasts = self.hosts[host].emptied.is_some_and(|emptied| emptied <= since);
-                    if lasts && machines[host].host.is_writable() {
+                    if lasts && self.hosts[host].writable {
                         let text = format!(
                             "I-08: the setting of {} was emptied, and {BOUND:?} later it still is",
                             self.name(host)

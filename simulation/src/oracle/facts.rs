@@ -70,6 +70,10 @@ impl Oracle {
         match fact {
             Fact::Writable { epoch, promoted, timeline, from } => {
                 self.hosts[host].began = Some((*from, now));
+                if self.hosts[host].emptied.take().is_some() {
+                    // What a standby was told comes into force now, unless it was put back.
+                    self.emptied_setting(host, now);
+                }
                 self.writable(host, (*epoch, *timeline), *promoted, machines);
                 let how = if *promoted { "promoted" } else { "is a primary again" };
                 Some(format!("{how}, epoch {epoch}, timeline {timeline}"))
