@@ -9,7 +9,6 @@ use crate::settings::{self, Dynamic};
 use crate::start::RoleExt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
 use wire::clock::now;
 
 const STEP: Duration = Duration::from_millis(2);
@@ -79,19 +78,3 @@ pub async fn promote(instance: &Arc<Instance>) -> Result<(), PerformError> {
 const END_CLIENTS: &str = "
 select pg_terminate_backend(pid) from pg_stat_activity
  where backend_type = 'client backend' and usesysid <> 10";
-
-/// Asks for a checkpoint of a server that wrote none on its timeline yet: nobody can be rewound
-/// from there before, and PostgreSQL's own takes its time. Whoever promoted it may be gone.
-pub fn checkpoint(instance: &Arc<Instance>) -> JoinHandle<()> {
-    let instance = Arc::clone(instance);
-    tokio::spawn(async move {
-        let done = match instance.access.connect().await {
-            Ok(connection) => connection.execute("checkpoint", Duration::from_hours(1)).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = done {
-            tracing::warn!(%error, "the checkpoint after the promotion failed");
-        }
-        instance.look.notify_one();
-    })
-}

@@ -6,7 +6,6 @@ use crate::instance::Instance;
 use crate::measure;
 use crate::probe::Facts;
 use crate::processes;
-use crate::promote;
 use crate::rehearse::STREAMS_AS;
 use crate::server_log::{self, Batch, Line};
 use crate::settings::{self, Dynamic};
@@ -242,7 +241,7 @@ async fn probe(instance: Arc<Instance>) {
                     let lacks =
                         instance.state().facts.as_ref().is_some_and(Facts::lacks_checkpoint);
                     if lacks && checkpoint.as_ref().is_none_or(JoinHandle::is_finished) {
-                        checkpoint = Some(promote::checkpoint(&instance));
+                        checkpoint = Some(ask_for_checkpoint(&instance));
                     }
                 }
             }
@@ -266,6 +265,23 @@ async fn probe(instance: Arc<Instance>) {
         };
         drop(tokio::time::timeout(rest, instance.look.notified()).await);
     }
+}
+
+/// Asks for a checkpoint of a server that wrote none on its timeline yet: nobody can be rewound
+/// from there before, and PostgreSQL's own takes its time. Whoever promoted it may be gone.
+fn ask_for_checkpoint(instance: &Arc<Instance>) -> JoinHandle<()> {
+    let instance = Arc::clone(instance);
+    tokio::spawn(async move {
+        let done = match instance.access.connect().await {
+            Ok(connection) => connection.execute("checkpoint", Duration::from_hours(1)).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => instance.look.notify_one(),
+            // The next look, a heartbeat later, asks again.
+            Err(error) => tracing::warn!(%error, "the checkpoint after the promotion failed"),
+        }
+    })
 }
 
 async fn after_look(instance: &Arc<Instance>) {

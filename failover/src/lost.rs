@@ -219,28 +219,17 @@ pub(crate) fn vouches(
     timing: &Timing,
     now: Moment,
 ) -> Duration {
-    let looked = view.reports.get(witness).and_then(|heard| heard.report.looked);
-    let Some(looked) = looked else { return Duration::ZERO };
-    let steadily = view.heard_steadily(witness, timing, now);
-    let told = steadily.max(attached(witness, primary, view, timing, now));
-    let unseen = view.silence(witness, now).saturating_add(looked);
-    told.min(last_sign(primary, view, now)).saturating_sub(unseen.saturating_sub(timing.gap()))
-}
-
-/// For how long nothing has come over a stream that has not ended: whoever holds it knows that,
-/// though nobody heard him meanwhile.
-fn attached(
-    witness: &InstanceId,
-    primary: &InstanceId,
-    view: &View,
-    timing: &Timing,
-    now: Moment,
-) -> Duration {
-    let receiver = view
-        .fresh(witness, timing.gap(), now)
-        .and_then(|report| report.receiver.as_ref())
-        .filter(|receiver| receiver.streaming && receiver.upstream == *primary);
-    receiver.map_or(Duration::ZERO, |receiver| receiver.age + view.silence(witness, now))
+    let Some(heard) = view.heard(witness, timing.gap(), now) else { return Duration::ZERO };
+    let Some(looked) = heard.report.looked else { return Duration::ZERO };
+    let silence = now.since(heard.at);
+    // Whoever holds a stream that has not ended knows for how long nothing came over it, though
+    // nobody heard him meanwhile.
+    let receiver = heard.report.receiver.as_ref();
+    let receiver = receiver.filter(|it| it.streaming && it.upstream == *primary);
+    let attached = receiver.map_or(Duration::ZERO, |receiver| receiver.age + silence);
+    let told = now.since(heard.steadily).max(attached);
+    let unseen = silence.saturating_add(looked).saturating_sub(timing.gap());
+    told.min(last_sign(primary, view, now)).saturating_sub(unseen)
 }
 
 /// It hangs, and not for long enough yet.

@@ -224,13 +224,6 @@ impl View {
         if told && now.since(at) < timing.gap() { since } else { now }
     }
 
-    /// For how long an instance has been heard without a gap, until now.
-    #[must_use]
-    pub fn heard_steadily(&self, instance: &InstanceId, timing: &Timing, now: Moment) -> Duration {
-        let heard = self.heard(instance, timing.gap(), now);
-        heard.map_or(Duration::ZERO, |heard| now.since(heard.steadily))
-    }
-
     /// Takes in what a voter saw itself.
     pub fn observe(&mut self, observation: Observation, now: Moment) {
         match observation {
@@ -315,7 +308,13 @@ impl View {
         self.heard(instance, limit, now).map(|heard| &heard.report)
     }
 
-    fn heard(&self, instance: &InstanceId, limit: Duration, now: Moment) -> Option<&Heard> {
+    /// The same, and when it came.
+    pub(crate) fn heard(
+        &self,
+        instance: &InstanceId,
+        limit: Duration,
+        now: Moment,
+    ) -> Option<&Heard> {
         let lately = |heard: &&Heard| now.since(heard.at.min(heard.after)) < limit;
         self.reports.get(instance).filter(lately)
     }

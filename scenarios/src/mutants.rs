@@ -191,13 +191,9 @@ fn quickly() -> Vec<String> {
     settings.into_iter().flat_map(|setting| ["--config".to_owned(), setting]).collect()
 }
 
+/// What is the same already keeps its date: nothing is compiled again for it.
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     let bytes = std::fs::read(from).with_context(|| from.display().to_string())?;
-    write(&bytes, to)
-}
-
-/// What is the same already keeps its date: nothing is compiled again for it.
-fn write(bytes: &[u8], to: &Path) -> anyhow::Result<()> {
     if std::fs::read(to).is_ok_and(|there| there == bytes) {
         return Ok(());
     }

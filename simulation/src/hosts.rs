@@ -7,9 +7,6 @@ use std::fmt;
 pub struct Hosts([u64; 4]);
 
 impl Hosts {
-    /// None.
-    pub const NONE: Self = Self([0; 4]);
-
     const fn place(host: usize) -> (usize, u64) {
         (host / 64, 1 << (host % 64))
     }
@@ -17,13 +14,17 @@ impl Hosts {
     /// Adds one; what is beyond 255 is in no set.
     pub fn insert(&mut self, host: usize) {
         let (word, bit) = Self::place(host);
-        self.0.get_mut(word).into_iter().for_each(|bits| *bits |= bit);
+        if let Some(bits) = self.0.get_mut(word) {
+            *bits |= bit;
+        }
     }
 
     /// Takes one out.
     pub fn remove(&mut self, host: usize) {
         let (word, bit) = Self::place(host);
-        self.0.get_mut(word).into_iter().for_each(|bits| *bits &= !bit);
+        if let Some(bits) = self.0.get_mut(word) {
+            *bits &= !bit;
+        }
     }
 
     /// Whether it is one of them.
@@ -41,20 +42,14 @@ impl Hosts {
 
     /// How many.
     #[must_use]
-    pub fn len(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         self.0.iter().map(|bits| bits.count_ones()).sum()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::NONE
     }
 }
 
 impl FromIterator<usize> for Hosts {
     fn from_iter<T: IntoIterator<Item = usize>>(hosts: T) -> Self {
-        let mut all = Self::NONE;
+        let mut all = Self::default();
         hosts.into_iter().for_each(|host| all.insert(host));
         all
     }
@@ -73,13 +68,13 @@ mod tests {
     #[test]
     fn a_set_holds_what_was_put_in() {
         let mut hosts: Hosts = [0, 63, 64, 149, 255].into_iter().collect();
-        assert_eq!(hosts.len(), 5);
+        assert_eq!(hosts.count(), 5);
         assert_eq!(format!("{hosts:?}"), "{0, 63, 64, 149, 255}");
         assert!(hosts.contain_all([63, 149].into_iter().collect()));
         assert!(!hosts.contain_all([62].into_iter().collect()));
         hosts.remove(149);
         assert!(!hosts.contains(149) && hosts.contains(64));
         hosts.insert(256);
-        assert!(!hosts.contains(256) && hosts.len() == 4);
+        assert!(!hosts.contains(256) && hosts.count() == 4);
     }
 }

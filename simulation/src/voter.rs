@@ -209,7 +209,7 @@ impl Voter {
             polls: Vec::new(),
             zone_polls: Vec::new(),
             looks: Vec::new(),
-            seen_open: Hosts::NONE,
+            seen_open: Hosts::default(),
             standing: Standing::default(),
             changed: false,
             retry: None,

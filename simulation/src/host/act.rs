@@ -5,7 +5,7 @@ use super::disk::Dynamic;
 use super::guard::{Order, Word};
 use super::interface::{Fact, Output, Peer, Wal};
 use super::log::{Log, Tree};
-use super::queue::{Job, Task};
+use super::queue::Task;
 use super::server::Phase;
 use super::turn::Turn;
 use failover::comply::Action;
@@ -330,16 +330,13 @@ impl Host {
     fn await_promotion(&mut self, turn: &mut Turn, run: &mut Running) -> Next {
         let Some(server) = &mut self.server else { return Next::Failed };
         if server.phase == Phase::Writable && !self.paused.postgres {
-            let pid = server.pid;
-            let takes = turn.dice.between(20_000, 800_000) + self.slow;
-            server.hastened = true;
             if let Some(agent) = &mut self.agent {
                 agent.sealed_at = None;
                 agent.waits = false;
                 agent.committed = None;
                 agent.leased = None;
             }
-            self.job(turn, takes, pid, Job::Checkpoint(0));
+            self.ask_for_checkpoint(turn);
             // Whoever came to read from the standby was not admitted to the primary (I-13).
             self.end_clients(turn);
             return Next::Done;

@@ -221,20 +221,24 @@ impl Host {
         }
         if !recovery {
             self.record_doubt(turn);
-            self.ask_for_checkpoint(turn);
+            if self.lacks_checkpoint() {
+                self.ask_for_checkpoint(turn);
+            }
         }
         self.restore(turn);
         self.speak(turn);
     }
 
-    /// Nobody can be rewound from here before its checkpoint. Whoever promotes it asks himself, and
-    /// may be gone by now.
-    fn ask_for_checkpoint(&mut self, turn: &mut Turn) {
-        let busy = self.agent.as_ref().is_none_or(|agent| agent.beat.running.is_some());
-        let (Some(server), Some(data)) = (&mut self.server, &self.disk.data) else { return };
-        if busy || server.hastened || data.checkpoint == data.log.tree().timeline {
-            return;
-        }
+    /// Nobody can be rewound from here before its checkpoint.
+    fn lacks_checkpoint(&self) -> bool {
+        // A promotion that is under way asks at its end.
+        let idle = self.agent.as_ref().is_some_and(|agent| agent.beat.running.is_none());
+        let (Some(server), Some(data)) = (&self.server, &self.disk.data) else { return false };
+        idle && !server.hastened && data.checkpoint != data.log.tree().timeline
+    }
+
+    pub(super) fn ask_for_checkpoint(&mut self, turn: &mut Turn) {
+        let Some(server) = &mut self.server else { return };
         server.hastened = true;
         let pid = server.pid;
         let takes = turn.dice.between(20_000, 800_000) + self.slow;

@@ -78,7 +78,7 @@ impl ServiceState {
             writable: spec.writable.clone(),
             epoch: Epoch(0),
             primary: None,
-            rule: Hosts::NONE,
+            rule: Hosts::default(),
             required: 0,
             settled: false,
             step: None,
@@ -112,7 +112,7 @@ impl ServiceState {
     pub(super) fn forget(&mut self) {
         self.epoch = Epoch(0);
         self.primary = None;
-        self.rule = Hosts::NONE;
+        self.rule = Hosts::default();
         self.required = 0;
         self.settled = false;
         self.step = None;
@@ -263,7 +263,7 @@ impl Oracle {
                 (epoch == old).then_some((host, at))
             })
             .collect();
-        let size = state.rule.len();
+        let size = state.rule.count();
         let required = state.required;
         let returned = state.primary == Some(chosen);
         let needed = size.saturating_sub(required) + 1;
