@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use wire::clock::{self, now};
 use wire::http::{Client, HttpError};
@@ -122,9 +123,45 @@ impl Voters {
     fn note_echo(&self, said: Option<Echo>) -> bool {
         let mut known = self.echo.lock().unwrap_or_else(PoisonError::into_inner);
         let later = said.map(|echo| echo.term) > known.map(|echo| echo.term);
-        *known = said.or(*known);
+        *known = said.max(*known);
         self.unheard.fetch_or(later, Ordering::SeqCst);
         later
+    }
+
+    /// Whether nothing newer was heard of a leader: answers overtake one another.
+    fn is_newest(&self, said: Option<Echo>) -> bool {
+        said >= *self.echo.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks one voter, and takes in what it answers. `false`: it did not.
+    async fn ask(
+        &self,
+        instance: &Instance,
+        index: usize,
+        report: &Report,
+        patience: Duration,
+    ) -> bool {
+        let Some(client) = self.at(index) else { return false };
+        let within = instance.timing().suspect_after.max(patience);
+        let sent = now();
+        match client.post_patiently::<_, Answer>("/v1/report", report, patience, within).await {
+            Ok(answer) => {
+                if self.is_newest(answer.echo) {
+                    let leader = answer.leader.and_then(|address| self.index_of(address));
+                    self.preferred.store(leader.unwrap_or(index), Ordering::SeqCst);
+                }
+                self.outlast(answer.run, answer.sequence);
+                if self.note_echo(answer.echo) {
+                    instance.speak.notify_one();
+                }
+                take(instance, answer, sent);
+                true
+            }
+            Err(error) => {
+                tracing::debug!(voter = %client.address(), %error, "report not answered");
+                false
+            }
+        }
     }
 
     /// The preferred voter did not do: the next one is.
@@ -138,76 +175,91 @@ impl Voters {
 pub async fn report(instance: Arc<Instance>, voters: Arc<Voters>) {
     let mut said: Option<Report> = None;
     let mut told = Told::default();
+    let slots = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
     let mut due = now();
     loop {
+        // Nobody closes them.
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         while tasks.try_join_next().is_some() {}
         isolate::over(&instance).await;
         let mut report = instance.report();
         let essence = gist(&report);
         let news = said.as_ref() != Some(&essence);
         let due_now = now() >= due || voters.unheard.swap(false, Ordering::SeqCst);
-        if (news || due_now) && tasks.len() < AT_ONCE {
+        if news || due_now {
             said = Some(essence);
             report.survey = told.due(&instance);
             due = now().after(instance.timing().heartbeat);
             let (instance, voters) = (Arc::clone(&instance), Arc::clone(&voters));
-            tasks.spawn(async move { send(&instance, &voters, report).await });
+            tasks.spawn(async move { send(&instance, &voters, report, slot).await });
         }
         let rest = due.since(now()).max(Duration::from_millis(1));
         tokio::select! {
             () = instance.speak.notified() => {}
             () = tokio::time::sleep(rest) => {}
-            Some(_) = tasks.join_next(), if tasks.len() >= AT_ONCE => {}
         }
     }
 }
 
-/// Tries every voter once.
-async fn send(instance: &Instance, voters: &Voters, mut report: Report) {
-    let timeout = instance.timing().heartbeat.max(Duration::from_millis(200));
+/// Tries every voter once. Whoever does not answer in time holds nothing up, and is heard all the
+/// same when his answer comes: on a slow way every answer is late.
+async fn send(
+    instance: &Arc<Instance>,
+    voters: &Arc<Voters>,
+    mut report: Report,
+    slot: OwnedSemaphorePermit,
+) {
+    let patience = instance.timing().heartbeat.max(Duration::from_millis(200));
     let begun = now();
     // One number however often it is sent: said late, it must not pass for newer than the next.
     report.run = voters.run.load(Ordering::SeqCst);
     report.echo = *voters.echo.lock().unwrap_or_else(PoisonError::into_inner);
     report.sequence = voters.sequence.fetch_add(1, Ordering::SeqCst);
-    let order = voters.order(begun);
+    let mut asked = JoinSet::new();
     let mut answered = false;
     voters.reports().push(begun);
-    for index in order {
-        let Some(client) = voters.at(index).filter(|_| instance.isolated().is_none()) else {
+    for index in voters.order(begun) {
+        if instance.isolated().is_some() {
             break;
-        };
-        let sent = now();
-        match client.post::<Report, Answer>("/v1/report", &report, timeout).await {
-            Ok(answer) => {
-                voters.note(index, None);
-                let leader = answer.leader.and_then(|address| voters.index_of(address));
-                voters.preferred.store(leader.unwrap_or(index), Ordering::SeqCst);
-                voters.outlast(answer.run, answer.sequence);
-                if voters.note_echo(answer.echo) {
-                    instance.speak.notify_one();
-                }
-                take(instance, answer, sent);
-                answered = true;
-                break;
-            }
-            Err(error) => {
-                tracing::debug!(voter = %client.address(), %error, "report not answered");
-                voters.note(index, Some(now()));
-                voters.rotate(index);
-            }
         }
+        let (instance, voters) = (Arc::clone(instance), Arc::clone(voters));
+        let (ask, report) = (Arc::clone(&voters), report.clone());
+        asked.spawn(async move { (index, ask.ask(&instance, index, &report, patience).await) });
+        let heard = tokio::time::timeout(patience, first(&mut asked, index)).await;
+        let heard = heard.unwrap_or_default();
+        voters.note(heard.unwrap_or(index), heard.is_none().then(now));
+        answered = heard.is_some();
+        if answered {
+            break;
+        }
+        voters.rotate(index);
     }
     if answered {
         instance.tally.report_answered();
     } else {
         instance.tally.report_unanswered();
     }
-    let mut reports = voters.reports();
-    if let Some(place) = reports.iter().position(|since| *since == begun) {
-        reports.swap_remove(place);
+    {
+        let mut reports = voters.reports();
+        if let Some(place) = reports.iter().position(|since| *since == begun) {
+            reports.swap_remove(place);
+        }
     }
+    drop(slot);
+    while asked.join_next().await.is_some() {}
+}
+
+/// Who answered, before the one that was asked last has failed.
+async fn first(asked: &mut JoinSet<(usize, bool)>, last: usize) -> Option<usize> {
+    while let Some(ended) = asked.join_next().await {
+        match ended {
+            Ok((index, true)) => return Some(index),
+            Ok((index, false)) if index == last => return None,
+            Ok(_) | Err(_) => {}
+        }
+    }
+    None
 }
 
 /// What was under way when it cut itself off is not heard.

@@ -56,6 +56,20 @@ fn i26_an_agent_killed_and_restarted_in_time_changes_nothing() {
 }
 
 #[test]
+fn i26_an_answer_that_comes_late_is_heard() {
+    play("i26_an_answer_that_comes_late_is_heard", async {
+        let world = World::new(&["a", "b"]);
+        let voter = Voter::start(&world).await;
+        // The agent asks the next one, were there one, after a heartbeat.
+        voter.shown.lock().unwrap().slow = world.timing.heartbeat * 2;
+        let _agent = Agent::start(&world, "a", &voter);
+        voter.show(world.assignment("a", 1, primary(), &["b"], 1), None);
+        let said_back = || voter.last().is_some_and(|report| report.echo.is_some());
+        wait_for("a report that says back what it was told", said_back).await;
+    });
+}
+
+#[test]
 fn i03_a_dead_agent_leaves_postgresql_until_the_deadline() {
     play("i03_a_dead_agent_leaves_postgresql_until_the_deadline", async {
         let world = World::new(&["a", "b"]);

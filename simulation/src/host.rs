@@ -436,7 +436,7 @@ impl Host {
             Task::Probe => self.probe(turn),
             Task::ProbeLost(id) => self.probe_lost(turn, id),
             Task::Speak => self.speaks(turn),
-            Task::ReportLost(token) => self.answer(turn, token, None),
+            Task::ReportLost(token) => self.report_lost(turn, token),
             Task::PollLost(token) => self.polled(turn, token, None),
             Task::Poll(place) => self.poll(turn, place),
             Task::Knock => self.knock_again(turn),

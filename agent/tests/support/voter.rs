@@ -4,7 +4,7 @@ use super::World;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use failover::report::Answer;
+use failover::report::{Answer, Echo};
 use failover::{Assignment, Epoch, Report};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,8 @@ pub struct Shown {
     pub assignment: Option<Assignment>,
     pub lease: Option<Epoch>,
     pub reports: Vec<Report>,
+    /// How long an answer takes.
+    pub slow: Duration,
 }
 
 #[derive(Clone)]
@@ -74,7 +76,9 @@ impl Voter {
 }
 
 async fn report(State(voter): State<Voter>, Json(report): Json<Report>) -> Json<Answer> {
+    let slow = voter.shown.lock().unwrap().slow;
     loop {
+        tokio::time::sleep(slow).await;
         {
             let mut shown = voter.shown.lock().unwrap();
             if let Some(assignment) = shown.assignment.clone() {
@@ -83,7 +87,7 @@ async fn report(State(voter): State<Voter>, Json(report): Json<Report>) -> Json<
                 return Json(Answer {
                     assignment,
                     lease,
-                    echo: None,
+                    echo: Some(Echo { term: 1, at: shown.reports.len().try_into().unwrap() }),
                     run: 0,
                     sequence: 0,
                     leader: None,

@@ -32,6 +32,8 @@ pub struct Voters {
     /// What the leader that answered last said.
     echo: Option<Echo>,
     flights: Vec<Flight>,
+    /// What was not answered in time: its answer is heard as well.
+    late: Vec<Late>,
     /// When a report to each voter last failed.
     failed: Vec<Option<Moment>>,
     polls: [Poll; 2],
@@ -51,6 +53,14 @@ struct Flight {
     order: Vec<usize>,
     attempt: usize,
     begun: Moment,
+    sent: Moment,
+}
+
+/// A report that was given up, to which voter it went, and when.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    token: u64,
+    voter: usize,
     sent: Moment,
 }
 
@@ -77,6 +87,7 @@ impl Voters {
             sequence: 0,
             echo: None,
             flights: Vec::new(),
+            late: Vec::new(),
             failed: vec![None; count],
             polls: [Poll::default(); 2],
             said: None,
@@ -187,48 +198,86 @@ impl Host {
         self.agent_task(turn, timeout, Task::ReportLost(token));
     }
 
+    /// A report was not answered in time.
+    pub(super) fn report_lost(&mut self, turn: &mut Turn, token: u64) {
+        let within = self.timing().suspect_after;
+        let Some(agent) = &mut self.agent else { return };
+        let Voters { flights, late, .. } = &mut agent.voters;
+        late.retain(|late| turn.now.since(late.sent) < within);
+        let flight = flights.iter().find(|flight| flight.token == token);
+        late.extend(flight.map(|it| Late { token, voter: it.voter(), sent: it.sent }));
+        self.answer(turn, token, None);
+    }
+
     /// A report was answered, refused, or not answered in time.
     pub(super) fn answer(&mut self, turn: &mut Turn, token: u64, answer: Option<Answer>) {
         let voters = self.setup.voters.len();
         let Some(agent) = &mut self.agent else { return };
         let flights = &mut agent.voters.flights;
-        let Some(at) = flights.iter().position(|flight| flight.token == token) else { return };
+        let Some(at) = flights.iter().position(|flight| flight.token == token) else {
+            self.answer_late(turn, token, answer);
+            return;
+        };
         let mut flight = flights.swap_remove(at);
         let index = flight.voter();
         if let Some(failed) = agent.voters.failed.get_mut(index) {
             *failed = answer.is_none().then_some(turn.now);
         }
+        if let Some(answer) = answer {
+            self.take_in(turn, index, flight.sent, answer);
+            return;
+        }
+        if self.isolated(turn).is_some() {
+            return;
+        }
+        let Some(agent) = &mut self.agent else { return };
+        agent.voters.rotate(index);
+        flight.attempt += 1;
+        if flight.attempt < voters {
+            self.send(turn, flight);
+        }
+    }
+
+    fn answer_late(&mut self, turn: &mut Turn, token: u64, answer: Option<Answer>) {
+        let within = self.timing().suspect_after;
+        let Some(agent) = &mut self.agent else { return };
+        let late = &mut agent.voters.late;
+        let Some(at) = late.iter().position(|late| late.token == token) else { return };
+        let Late { voter, sent, .. } = late.swap_remove(at);
+        if let Some(answer) = answer.filter(|_| turn.now.since(sent) < within) {
+            self.take_in(turn, voter, sent, answer);
+        }
+    }
+
+    /// Takes in what a voter answered to a report that was sent at `sent`.
+    fn take_in(&mut self, turn: &mut Turn, index: usize, sent: Moment, answer: Answer) {
         // What was under way when it cut itself off is not heard.
         if self.isolated(turn).is_some() {
             return;
         }
         let Some(agent) = &mut self.agent else { return };
-        if let Some(answer) = answer {
+        let voters = &mut agent.voters;
+        let own = (voters.run, voters.sequence);
+        if (answer.run, answer.sequence) >= own {
+            voters.run = answer.run.saturating_add(1);
+        }
+        let known = voters.echo;
+        // Answers overtake one another.
+        if answer.echo >= known {
             let leader = answer
                 .leader
                 .and_then(|leader| self.setup.voters.iter().position(|voter| *voter == leader));
-            agent.voters.preferred = leader.unwrap_or(index);
-            let own = (agent.voters.run, agent.voters.sequence);
-            if (answer.run, answer.sequence) >= own {
-                agent.voters.run = answer.run.saturating_add(1);
-            }
-            let known = agent.voters.echo;
-            agent.voters.echo = answer.echo.or(known);
-            if answer.echo.map(|echo| echo.term) > known.map(|echo| echo.term) {
-                // A leader that has not heard it yet.
-                agent.voters.due = turn.now;
-                self.speak(turn);
-            }
-            self.hear(turn, answer.assignment);
-            if let Some(epoch) = answer.lease {
-                self.lease(turn, epoch, flight.sent);
-            }
-            return;
+            voters.preferred = leader.unwrap_or(index);
+            voters.echo = answer.echo;
         }
-        agent.voters.rotate(index);
-        flight.attempt += 1;
-        if flight.attempt < voters {
-            self.send(turn, flight);
+        if answer.echo.map(|echo| echo.term) > known.map(|echo| echo.term) {
+            // A leader that has not heard it yet.
+            voters.due = turn.now;
+            self.speak(turn);
+        }
+        self.hear(turn, answer.assignment);
+        if let Some(epoch) = answer.lease {
+            self.lease(turn, epoch, sent);
         }
     }
 

@@ -1,14 +1,16 @@
 //! Asking one server, again and again, over one connection.
 //!
 //! A connection can die in silence: a cut cable sends nothing. Two things keep that short. Pings
-//! notice it on a connection that is otherwise idle or waiting; and a request that runs into its
-//! timeout makes the next one start on a new connection, since after an outage the old one may sit
-//! in TCP's doubling retransmission pauses long after the network is well again.
+//! notice it on a connection that is otherwise idle or waiting; and a request that is not answered
+//! in time makes the next one start on a new connection, since after an outage the old one may sit
+//! in TCP's doubling retransmission pauses long after the network is well again. Where it was only
+//! slow, its late answer brings it back: a new one costs three round trips.
 
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,9 +46,10 @@ struct Shared {
     current: Mutex<Current>,
 }
 
-/// The HTTP client in use and how many there were before it.
+/// The HTTP client in use, which one it is, and how many were made.
 struct Current {
     generation: u64,
+    made: u64,
     http: reqwest::Client,
 }
 
@@ -74,7 +77,7 @@ impl Client {
     }
 
     fn with(tls: Arc<ClientConfig>, base: SocketAddr) -> Result<Self, HttpError> {
-        let current = Mutex::new(Current { generation: 0, http: connectable(&tls)? });
+        let current = Mutex::new(Current { generation: 0, made: 1, http: connectable(&tls)? });
         Ok(Self { shared: Arc::new(Shared { address: base, tls, current }) })
     }
 
@@ -93,7 +96,7 @@ impl Client {
         path: &str,
         timeout: Duration,
     ) -> Result<T, HttpError> {
-        from_json(&self.send(Method::GET, path, None, timeout).await?)
+        from_json(&self.send(Method::GET, path, None, [timeout; 2]).await?)
     }
 
     /// POST of JSON, answered with JSON. `timeout` as for [`Client::get`].
@@ -109,6 +112,22 @@ impl Client {
         self.post_with(path, body, HeaderMap::new(), timeout).await
     }
 
+    /// The same, and later requests start on a new connection from when this one has waited for
+    /// `late`, which is below `timeout`.
+    ///
+    /// # Errors
+    /// [`HttpError`]
+    pub async fn post_patiently<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+        late: Duration,
+        timeout: Duration,
+    ) -> Result<T, HttpError> {
+        let body = json(body, HeaderMap::new())?;
+        from_json(&self.send(Method::POST, path, Some(body), [late, timeout]).await?)
+    }
+
     /// The same with more headers.
     ///
     /// # Errors
@@ -117,12 +136,11 @@ impl Client {
         &self,
         path: &str,
         body: &B,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         timeout: Duration,
     ) -> Result<T, HttpError> {
-        let body = serde_json::to_vec(body).map_err(|error| HttpError::Body(error.to_string()))?;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        from_json(&self.send(Method::POST, path, Some((headers, body.into())), timeout).await?)
+        let body = json(body, headers)?;
+        from_json(&self.send(Method::POST, path, Some(body), [timeout; 2]).await?)
     }
 
     /// POST of bytes, answered with bytes. `timeout` as for [`Client::get`].
@@ -137,15 +155,16 @@ impl Client {
     ) -> Result<Bytes, HttpError> {
         let content = HeaderValue::from_static("application/octet-stream");
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, content)]);
-        self.send(Method::POST, path, Some((headers, body)), timeout).await
+        self.send(Method::POST, path, Some((headers, body)), [timeout; 2]).await
     }
 
+    /// `bounds`: from when on it is late, and how long it is waited for.
     async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<(HeaderMap, Bytes)>,
-        timeout: Duration,
+        bounds: [Duration; 2],
     ) -> Result<Bytes, HttpError> {
         let (generation, http) = self.current();
         let url = format!("https://{}{path}", self.shared.address);
@@ -153,31 +172,50 @@ impl Client {
         if let Some((headers, bytes)) = body {
             request = request.headers(headers).body(bytes);
         }
-        let answer = async { receive(request.send().await?).await };
+        let mut answer = pin!(async { receive(request.send().await?).await });
         // Our own clock of the request: the library's timeout looks the same as its ping's.
-        match tokio::time::timeout(timeout, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Err(self.classify(&error)),
-            Err(_) => {
-                self.abandon(generation);
-                Err(HttpError::Timeout { address: self.shared.address, after: timeout })
+        let [late, timeout] = bounds;
+        let mut answered = tokio::time::timeout(late, &mut answer).await;
+        if answered.is_err() {
+            self.abandon(generation);
+            answered = tokio::time::timeout(timeout.saturating_sub(late), answer).await;
+        }
+        match answered {
+            Ok(Ok(answer)) => {
+                self.resume(generation, http);
+                answer
             }
+            Ok(Err(error)) => Err(self.classify(&error)),
+            Err(_) => Err(HttpError::Timeout { address: self.shared.address, after: timeout }),
         }
     }
 
     fn current(&self) -> (u64, reqwest::Client) {
-        let current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.in_use();
         (current.generation, current.http.clone())
+    }
+
+    fn in_use(&self) -> MutexGuard<'_, Current> {
+        self.shared.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets later requests start on a new connection. Requests under way keep the old one.
     fn abandon(&self, generation: u64) {
-        let mut current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.in_use();
         if current.generation != generation {
             return;
         }
         if let Ok(http) = connectable(&self.shared.tls) {
-            *current = Current { generation: generation + 1, http };
+            let made = current.made;
+            *current = Current { generation: made, made: made + 1, http };
+        }
+    }
+
+    /// A connection was given up, and was only slow: later requests go there again.
+    fn resume(&self, generation: u64, http: reqwest::Client) {
+        let mut current = self.in_use();
+        if current.generation != generation {
+            *current = Current { generation, made: current.made, http };
         }
     }
 
@@ -244,6 +282,12 @@ async fn receive(
         Problem::new(if text.is_empty() { status.to_string() } else { text.trim().to_owned() })
     });
     Ok(Err(HttpError::Status { code: status.as_u16(), problem }))
+}
+
+fn json<B: Serialize>(body: &B, mut headers: HeaderMap) -> Result<(HeaderMap, Bytes), HttpError> {
+    let body = serde_json::to_vec(body).map_err(|error| HttpError::Body(error.to_string()))?;
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok((headers, body.into()))
 }
 
 fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, HttpError> {
