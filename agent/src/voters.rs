@@ -133,18 +133,18 @@ impl Voters {
         said >= *self.echo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks one voter, and takes in what it answers. `false`: it did not.
+    /// Asks one voter, and takes in what it answers: which one, and whether it did.
     async fn ask(
-        &self,
-        instance: &Instance,
+        self: Arc<Self>,
+        instance: Arc<Instance>,
         index: usize,
-        report: &Report,
+        report: Report,
         patience: Duration,
-    ) -> bool {
-        let Some(client) = self.at(index) else { return false };
+    ) -> (usize, bool) {
+        let Some(client) = self.at(index) else { return (index, false) };
         let within = instance.timing().suspect_after.max(patience);
         let sent = now();
-        match client.post_patiently::<_, Answer>("/v1/report", report, patience, within).await {
+        match client.post_patiently::<_, Answer>("/v1/report", &report, patience, within).await {
             Ok(answer) => {
                 if self.is_newest(answer.echo) {
                     let leader = answer.leader.and_then(|address| self.index_of(address));
@@ -154,12 +154,12 @@ impl Voters {
                 if self.note_echo(answer.echo) {
                     instance.speak.notify_one();
                 }
-                take(instance, answer, sent);
-                true
+                take(&instance, answer, sent);
+                (index, true)
             }
             Err(error) => {
                 tracing::debug!(voter = %client.address(), %error, "report not answered");
-                false
+                (index, false)
             }
         }
     }
@@ -223,9 +223,8 @@ async fn send(
         if instance.isolated().is_some() {
             break;
         }
-        let (instance, voters) = (Arc::clone(instance), Arc::clone(voters));
-        let (ask, report) = (Arc::clone(&voters), report.clone());
-        asked.spawn(async move { (index, ask.ask(&instance, index, &report, patience).await) });
+        let instance = Arc::clone(instance);
+        asked.spawn(Arc::clone(voters).ask(instance, index, report.clone(), patience));
         let heard = tokio::time::timeout(patience, first(&mut asked, index)).await;
         let heard = heard.unwrap_or_default();
         voters.note(heard.unwrap_or(index), heard.is_none().then(now));
