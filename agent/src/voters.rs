@@ -119,18 +119,18 @@ impl Voters {
         }
     }
 
-    /// `true`: a leader that has not heard this agent yet has spoken.
-    fn note_echo(&self, said: Option<Echo>) -> bool {
+    /// What a leader said and which voter it is, unless something newer was heard: answers overtake
+    /// one another. `true`: it is one that has not heard this agent yet.
+    fn note_leader(&self, said: Option<Echo>, leader: usize) -> bool {
         let mut known = self.echo.lock().unwrap_or_else(PoisonError::into_inner);
+        if said < *known {
+            return false;
+        }
         let later = said.map(|echo| echo.term) > known.map(|echo| echo.term);
-        *known = said.max(*known);
+        *known = said;
+        self.preferred.store(leader, Ordering::SeqCst);
         self.unheard.fetch_or(later, Ordering::SeqCst);
         later
-    }
-
-    /// Whether nothing newer was heard of a leader: answers overtake one another.
-    fn is_newest(&self, said: Option<Echo>) -> bool {
-        said >= *self.echo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks one voter, and takes in what it answers: which one, and whether it did.
@@ -146,12 +146,9 @@ impl Voters {
         let sent = now();
         match client.post_patiently::<_, Answer>("/v1/report", &report, patience, within).await {
             Ok(answer) => {
-                if self.is_newest(answer.echo) {
-                    let leader = answer.leader.and_then(|address| self.index_of(address));
-                    self.preferred.store(leader.unwrap_or(index), Ordering::SeqCst);
-                }
                 self.outlast(answer.run, answer.sequence);
-                if self.note_echo(answer.echo) {
+                let leader = answer.leader.and_then(|address| self.index_of(address));
+                if self.note_leader(answer.echo, leader.unwrap_or(index)) {
                     instance.speak.notify_one();
                 }
                 take(&instance, answer, sent);

@@ -77,8 +77,8 @@ impl Voter {
 
 async fn report(State(voter): State<Voter>, Json(report): Json<Report>) -> Json<Answer> {
     let slow = voter.shown.lock().unwrap().slow;
+    tokio::time::sleep(slow).await;
     loop {
-        tokio::time::sleep(slow).await;
         {
             let mut shown = voter.shown.lock().unwrap();
             if let Some(assignment) = shown.assignment.clone() {

@@ -269,11 +269,11 @@ impl Host {
                 .and_then(|leader| self.setup.voters.iter().position(|voter| *voter == leader));
             voters.preferred = leader.unwrap_or(index);
             voters.echo = answer.echo;
-        }
-        if answer.echo.map(|echo| echo.term) > known.map(|echo| echo.term) {
-            // A leader that has not heard it yet.
-            voters.due = turn.now;
-            self.speak(turn);
+            if answer.echo.map(|echo| echo.term) > known.map(|echo| echo.term) {
+                // A leader that has not heard it yet.
+                voters.due = turn.now;
+                self.speak(turn);
+            }
         }
         self.hear(turn, answer.assignment);
         if let Some(epoch) = answer.lease {

@@ -43,14 +43,8 @@ pub struct Client {
 struct Shared {
     address: SocketAddr,
     tls: Arc<ClientConfig>,
-    current: Mutex<Current>,
-}
-
-/// The HTTP client in use, which one it is, and how many were made.
-struct Current {
-    generation: u64,
-    made: u64,
-    http: reqwest::Client,
+    /// The one in use: each has a connection of its own.
+    current: Mutex<Arc<reqwest::Client>>,
 }
 
 impl Client {
@@ -77,7 +71,7 @@ impl Client {
     }
 
     fn with(tls: Arc<ClientConfig>, base: SocketAddr) -> Result<Self, HttpError> {
-        let current = Mutex::new(Current { generation: 0, made: 1, http: connectable(&tls)? });
+        let current = Mutex::new(Arc::new(connectable(&tls)?));
         Ok(Self { shared: Arc::new(Shared { address: base, tls, current }) })
     }
 
@@ -166,7 +160,7 @@ impl Client {
         body: Option<(HeaderMap, Bytes)>,
         bounds: [Duration; 2],
     ) -> Result<Bytes, HttpError> {
-        let (generation, http) = self.current();
+        let http = Arc::clone(&self.current());
         let url = format!("https://{}{path}", self.shared.address);
         let mut request = http.request(method, url);
         if let Some((headers, bytes)) = body {
@@ -177,12 +171,13 @@ impl Client {
         let [late, timeout] = bounds;
         let mut answered = tokio::time::timeout(late, &mut answer).await;
         if answered.is_err() {
-            self.abandon(generation);
+            self.abandon(&http);
             answered = tokio::time::timeout(timeout.saturating_sub(late), answer).await;
         }
         match answered {
             Ok(Ok(answer)) => {
-                self.resume(generation, http);
+                // If it was given up meanwhile, it was only slow: later requests go there again.
+                *self.current() = http;
                 answer
             }
             Ok(Err(error)) => Err(self.classify(&error)),
@@ -190,32 +185,17 @@ impl Client {
         }
     }
 
-    fn current(&self) -> (u64, reqwest::Client) {
-        let current = self.in_use();
-        (current.generation, current.http.clone())
-    }
-
-    fn in_use(&self) -> MutexGuard<'_, Current> {
+    fn current(&self) -> MutexGuard<'_, Arc<reqwest::Client>> {
         self.shared.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets later requests start on a new connection. Requests under way keep the old one.
-    fn abandon(&self, generation: u64) {
-        let mut current = self.in_use();
-        if current.generation != generation {
-            return;
-        }
-        if let Ok(http) = connectable(&self.shared.tls) {
-            let made = current.made;
-            *current = Current { generation: made, made: made + 1, http };
-        }
-    }
-
-    /// A connection was given up, and was only slow: later requests go there again.
-    fn resume(&self, generation: u64, http: reqwest::Client) {
-        let mut current = self.in_use();
-        if current.generation != generation {
-            *current = Current { generation, made: current.made, http };
+    fn abandon(&self, http: &Arc<reqwest::Client>) {
+        let mut current = self.current();
+        if Arc::ptr_eq(&current, http)
+            && let Ok(new) = connectable(&self.shared.tls)
+        {
+            *current = Arc::new(new);
         }
     }
 
