@@ -192,7 +192,8 @@ fn apply_service(
         ServiceChange::Aborted => abort(cluster, event, id),
         ServiceChange::PrimaryChosen { primary, position, rule, examined } => {
             let text = choose(cluster.services.get_mut(id)?, primary, position.as_ref(), rule)?;
-            let (epoch, transition) = open(cluster, id)?;
+            let service = cluster.services.get(id)?;
+            let (epoch, transition) = (service.epoch, service.transition.as_ref()?.id);
             let record = cluster.transitions.get_mut(&transition)?;
             record.to = Some(primary.clone());
             record.examined.clone_from(examined);
@@ -227,22 +228,20 @@ fn apply_service(
     }
 }
 
-fn open(cluster: &Cluster, id: &ServiceId) -> Option<(crate::ids::Epoch, TransitionId)> {
-    let service = cluster.services.get(id)?;
-    Some((service.epoch, service.transition.as_ref()?.id))
-}
-
 fn note_step(cluster: &mut Cluster, event: &Event, transition: TransitionId, name: &str) {
     if let Some(record) = cluster.transitions.get_mut(&transition) {
         record.steps.push(event.step(name));
     }
 }
 
-/// A planned change enters at its beginning; everything else at `Seal`.
+/// A planned change enters at its beginning; everything else at `Seal`. What nobody asked for is not
+/// begun behind a hold that it was decided without (I-25), unless something is half done.
 fn enters_rightly(trigger: Trigger, step: Step, service: &Service) -> bool {
+    let free = service.hold.is_none() || service.transition.is_some();
     match trigger {
-        Trigger::Bootstrap => step == Step::Seal && service.primary.is_none(),
-        Trigger::PrimaryLost | Trigger::Failover => step == Step::Seal && service.primary.is_some(),
+        Trigger::Bootstrap => step == Step::Seal && service.primary.is_none() && free,
+        Trigger::PrimaryLost => step == Step::Seal && service.primary.is_some() && free,
+        Trigger::Failover => step == Step::Seal && service.primary.is_some(),
         Trigger::Switchover => step == Step::Quiesce && service.primary.is_some(),
     }
 }
@@ -338,8 +337,7 @@ fn step_done(cluster: &mut Cluster, event: &Event, id: &ServiceId) -> Option<Str
 fn abort(cluster: &mut Cluster, event: &Event, id: &ServiceId) -> Option<String> {
     let service = cluster.services.get_mut(id)?;
     // From Seal on there is only forward: standbys have sworn off the old epoch.
-    service.transition.as_ref().filter(|open| open.step < Step::Seal)?;
-    let transition = service.transition.take()?;
+    let transition = service.transition.take_if(|open| open.step < Step::Seal)?;
     note_step(cluster, event, transition.id, "aborted");
     if let Some(record) = cluster.transitions.get_mut(&transition.id) {
         record.outcome = Outcome::Aborted(event.cause.clone());
@@ -392,7 +390,8 @@ pub(crate) fn raise_floor(service: &mut Service, position: Option<&Position>) {
 
 fn record_rule(service: &mut Service, rule: &Rule) -> Option<String> {
     let primary = service.primary.as_ref()?;
-    if rule.instances.contains(primary) || !quorum::may_follow(&service.rule, rule) {
+    let barred = service.hold.is_some() || rule.instances.contains(primary);
+    if barred || !quorum::may_follow(&service.rule, rule) {
         return None;
     }
     service.rule = Rule { generation: service.rule.generation.next(), ..rule.clone() };

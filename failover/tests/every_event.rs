@@ -121,6 +121,11 @@ fn assert_lawful(before: &Cluster, after: &Cluster, event: &Event) {
     if new.published != old.published {
         assert_eq!(old.step(), Some(Step::Prove), "I-30: {event:?}");
     }
+    if old.hold.is_some() && old.transition.is_none() {
+        let asked = |trigger| matches!(trigger, Trigger::Failover | Trigger::Switchover);
+        assert!(new.transition.as_ref().is_none_or(|open| asked(open.trigger)), "I-25: {event:?}");
+        assert_eq!(new.rule, old.rule, "I-25: {event:?}");
+    }
     assert!(after.zone_version >= before.zone_version, "I-29");
     for instance in new.spec.instances.keys() {
         assert!(assignment(after, instance).is_some());
@@ -148,7 +153,7 @@ fn key(cluster: &Cluster) -> String {
 }
 
 #[test]
-fn i04_i07_i27_i29_i30_every_event_in_every_state() {
+fn i04_i07_i25_i27_i29_i30_every_event_in_every_state() {
     let mut first = Cluster::default();
     let declared = Change::Topology { expected: 0, topology: Box::new(topology()) };
     assert!(apply(&mut first, &event(declared)));

@@ -146,8 +146,10 @@ pub(super) fn next(cluster: &Cluster) -> DrillId {
     DrillId(last.saturating_add(1))
 }
 
-/// Whether a switchover of a service may be begun as a part of a drill now.
+/// Whether a switchover of a service may be begun as a part of a drill now: not behind a hold that
+/// was put into the log after it was decided.
 pub(crate) fn may_switch(cluster: &Cluster, service: &ServiceId, id: DrillId) -> bool {
+    let held = cluster.services.get(service).is_some_and(|service| service.hold.is_some());
     cluster.drills.get(&id).is_some_and(|drill| {
         let due = match drill.stage {
             // Nobody switches a primary away that is to be lost.
@@ -155,7 +157,7 @@ pub(crate) fn may_switch(cluster: &Cluster, service: &ServiceId, id: DrillId) ->
             Stage::Back => drill.kind.has_impact() && drill.back.is_none(),
             Stage::Check | Stage::Dwell => false,
         };
-        drill.is_open() && drill.service == *service && due
+        drill.is_open() && drill.service == *service && due && !held
     })
 }
 
