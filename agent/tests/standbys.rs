@@ -79,7 +79,7 @@ fn a_checkpoint_is_asked_for_whoever_promoted() {
     });
 }
 
-/// Streams of `b`: a survey, whose assignment here is a standby's still, logs in under another name.
+/// Streams of `b`. A survey of it, which is told to be a standby still, logs in by another name.
 const RECEIVES: &str = "select count(*) from pg_stat_replication where application_name = 'b'";
 
 #[test]

@@ -234,8 +234,8 @@ fn note_step(cluster: &mut Cluster, event: &Event, transition: TransitionId, nam
     }
 }
 
-/// A planned change enters at its beginning; everything else at `Seal`. What nobody asked for is not
-/// begun behind a hold that it was decided without (I-25), unless something is half done.
+/// A planned change enters at its beginning; everything else at `Seal`. What nobody asked for is
+/// not begun behind a hold that it was decided without (I-25), unless something is half done.
 fn enters_rightly(trigger: Trigger, step: Step, service: &Service) -> bool {
     let free = service.hold.is_none() || service.transition.is_some();
     match trigger {
