@@ -24,6 +24,12 @@ fn guard(world: &World) -> u32 {
     guard_of(world, "a")
 }
 
+fn leisurely() -> World {
+    let mut world = World::new(&["a", "b"]);
+    world.fence_at_leisure();
+    world
+}
+
 /// A single agent whose voter makes it a primary that needs no standby, admitted on a lease.
 async fn admitted(world: &World) -> (Voter, Agent) {
     let voter = Voter::start(world).await;
@@ -40,7 +46,7 @@ async fn admitted(world: &World) -> (Voter, Agent) {
 #[test]
 fn i26_an_agent_killed_and_restarted_in_time_changes_nothing() {
     play("i26_an_agent_killed_and_restarted_in_time_changes_nothing", async {
-        let world = World::new(&["a", "b"]);
+        let world = leisurely();
         let (voter, mut agent) = admitted(&world).await;
         let pid = postmaster(&world).unwrap();
         let run = voter.last().unwrap().run;
@@ -49,7 +55,8 @@ fn i26_an_agent_killed_and_restarted_in_time_changes_nothing() {
         wait_for("the new agent's report", || voter.last().is_some_and(|report| report.run != run))
             .await;
         wait_for("admitted", || writable(&voter) == Some(true)).await;
-        tokio::time::sleep(Duration::from_millis(2500)).await;
+        // Longer than the lease that the killed one had.
+        tokio::time::sleep(world.timing.fence_after + world.timing.fence_time).await;
         assert_eq!(postmaster(&world), Some(pid));
         assert_eq!(writable(&voter), Some(true));
     });
@@ -72,7 +79,7 @@ fn i26_an_answer_that_comes_late_is_heard() {
 #[test]
 fn i03_a_dead_agent_leaves_postgresql_until_the_deadline() {
     play("i03_a_dead_agent_leaves_postgresql_until_the_deadline", async {
-        let world = World::new(&["a", "b"]);
+        let world = leisurely();
         let (voter, mut agent) = admitted(&world).await;
         let pid = postmaster(&world).unwrap();
         let begun = now();
@@ -95,7 +102,7 @@ fn i03_a_dead_agent_leaves_postgresql_until_the_deadline() {
 #[test]
 fn i03_without_a_lease_it_fences_and_a_stopped_agent_is_fenced() {
     play("i03_without_a_lease_it_fences_and_a_stopped_agent_is_fenced", async {
-        let world = World::new(&["a", "b"]);
+        let world = leisurely();
         let (voter, agent) = admitted(&world).await;
         let pid = postmaster(&world).unwrap();
         voter.shown.lock().unwrap().lease = None;

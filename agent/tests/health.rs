@@ -10,6 +10,7 @@ use failover::{Epoch, lease};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 use support::process::{Agent, primary, writable};
 use support::voter::Voter;
 use support::{Site, World, free_port, play, wait_for};
@@ -80,7 +81,8 @@ async fn refused(address: SocketAddr, path: &str, why: &str) {
 #[test]
 fn i13_nobody_is_sent_to_an_instance_before_it_admits_clients() {
     play("i13_nobody_is_sent_to_an_instance_before_it_admits_clients", async {
-        let world = World::new(&["a", "b"]);
+        let mut world = World::new(&["a", "b"]);
+        world.lease_for(Duration::from_secs(30));
         let site = world.site("a").await;
         let (empty, _keep) = port(&site).await;
         refused(empty, "/primary", "nothing was assigned").await;
@@ -92,7 +94,7 @@ fn i13_nobody_is_sent_to_an_instance_before_it_admits_clients() {
         let (a, b) = world.pair().await;
         let (of_a, _keep) = port(&a).await;
         let (of_b, _keep) = port(&b).await;
-        wait_for("a pulse", || a.instance.state().committed.is_some()).await;
+        wait_for("a lease", || lease::is_valid(&a.instance.local(), &world.timing, now())).await;
         refused(of_a, "/primary", "admits no clients").await;
         refused(of_b, "/replica", "admits no clients").await;
         let operator = operator(&world, &a);
@@ -144,7 +146,7 @@ fn a_replica_that_is_behind_is_left_out_where_that_is_asked() {
             if small {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert!(small);
         assert_eq!(status(of_b, "/replica?lag=16777216").await, 200);
@@ -156,7 +158,7 @@ fn a_replica_that_is_behind_is_left_out_where_that_is_asked() {
             if lag().await.is_some_and(|lag| lag > 1 << 20) {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         refused(of_b, "/replica?lag=1048576", "more than 1048576").await;
         refused(of_b, "/read-only?lag=1048576", "more than 1048576").await;
@@ -168,7 +170,8 @@ fn a_replica_that_is_behind_is_left_out_where_that_is_asked() {
 #[test]
 fn i03_from_the_end_of_its_lease_on_nobody_is_sent_to_a_primary() {
     play("i03_from_the_end_of_its_lease_on_nobody_is_sent_to_a_primary", async {
-        let world = World::new(&["a", "b"]);
+        let mut world = World::new(&["a", "b"]);
+        world.lease_for(Duration::from_secs(6));
         let (a, b) = world.pair().await;
         let (of_a, _keep) = port(&a).await;
         wait_for("a pulse", || a.instance.state().committed.is_some()).await;
@@ -186,7 +189,7 @@ fn i03_from_the_end_of_its_lease_on_nobody_is_sent_to_a_primary() {
             // Asked when it had ended, whatever PostgreSQL does by then.
             assert!(valid || status == 503, "{body}");
             refusals += u32::from(!valid);
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let (status, body) = ask(of_a, "/read-only").await.unwrap();
         assert_eq!(status, 503, "{body}");
@@ -235,7 +238,7 @@ fn an_agent_tells_every_metric_of_its_table() {
             if names(&told) == expected {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(names(&told), expected, "{told}");
         let line = |line: &str| assert!(told.lines().any(|told| told == line), "{line}\n{told}");

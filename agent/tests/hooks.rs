@@ -45,6 +45,7 @@ fn note(site: &Site, name: &str) -> Option<Note> {
 fn programs_are_told_what_is_served_and_what_became_of_them_is_reported() {
     play("programs_are_told_what_is_served_and_what_became_of_them_is_reported", async {
         let mut world = World::new(&["a", "b"]);
+        world.lease_for(Duration::from_secs(30));
         let folder = world.folder.path().to_owned();
         let (seen, endless) = (folder.join("seen"), folder.join("endless"));
         let say = "echo \"$1 $BATON_SERVES $BATON_EPOCH $BATON_SERVICE $BATON_INSTANCE\" >> $2";
@@ -98,6 +99,7 @@ fn programs_are_told_what_is_served_and_what_became_of_them_is_reported() {
 fn a_program_that_takes_too_long_is_killed_and_said_so() {
     play("a_program_that_takes_too_long_is_killed_and_said_so", async {
         let mut world = World::new(&["a", "b"]);
+        world.lease_for(Duration::from_secs(30));
         let folder = world.folder.path().to_owned();
         let hang = program(&folder, "hang", "sleep 600");
         let short = Duration::from_millis(100);

@@ -43,7 +43,8 @@ fn issue_probe(world: &World) {
 #[test]
 fn i13_born_fenced_and_i11_admitted_only_after_proof() {
     play("i13_born_fenced_and_i11_admitted_only_after_proof", async {
-        let world = World::new(&["a", "b"]);
+        let mut world = World::new(&["a", "b"]);
+        world.lease_for(Duration::from_secs(30));
         let (a, _b) = world.pair().await;
         issue_probe(&world);
         let conninfo = client(&world, "probe", &a, "baton_probe");
@@ -99,14 +100,7 @@ fn i07_a_rule_that_is_overruled_is_restored() {
         connection.execute("alter system set synchronous_standby_names = ''", bound).await.unwrap();
         connection.execute("select pg_reload_conf()", bound).await.unwrap();
         wait_for("noticed", || a.instance.state().notes.contains_key("rule-overruled")).await;
-        let show = "show synchronous_standby_names";
-        for _ in 0..200 {
-            if a.sql(show).await.as_deref() == Some("ANY 1 (\"b\")") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("not restored");
+        a.until_sql("show synchronous_standby_names", "ANY 1 (\"b\")").await;
     });
 }
 
@@ -172,17 +166,15 @@ fn i10_what_lowers_durability_is_listed() {
             a.begin(statement).await.task.await.unwrap();
         }
         a.instance.measure.notify_one();
-        wait_for("found", || checks(&a).exposures.is_some_and(|found| !found.is_clear())).await;
-        let found: Vec<String> = checks(&a)
-            .exposures
-            .unwrap()
-            .named
-            .iter()
-            .map(|e| format!("{}: {}", e.name, e.detail))
-            .collect();
-        println!("{found:#?}");
+        let found = || -> Vec<String> {
+            let named = checks(&a).exposures.map(|found| found.named).unwrap_or_default();
+            named.iter().map(|e| format!("{}: {}", e.name, e.detail)).collect()
+        };
+        // A round that had begun before has seen some of it.
+        let whole = || found().len() >= 4;
+        wait_for("found", whole).await;
         assert_eq!(
-            found,
+            found(),
             [
                 "every role in database other: log_min_messages=fatal",
                 "role careless: synchronous_commit=off",
@@ -203,7 +195,7 @@ fn i10_what_lowers_durability_is_listed() {
         a.instance.measure.notify_one();
         wait_for("the slot", || checks(&a).slots.iter().any(|s| s.name == "left" && !s.active))
             .await;
-        assert!(!checks(&a).rewind.unwrap().granted);
+        wait_for("the revoked grant", || !checks(&a).rewind.unwrap().granted).await;
     });
 }
 
@@ -222,12 +214,7 @@ fn i12_a_cancelled_wait_is_recorded() {
             (outcome.is_ok(), writer.warnings())
         });
         let waits = format!("select wait_event from pg_stat_activity where pid = {pid}");
-        for _ in 0..1000 {
-            if a.sql(&waits).await.as_deref() == Some("SyncRep") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        a.until_sql(&waits, "SyncRep").await;
         a.sql(&format!("select pg_cancel_backend({pid})")).await;
         let (acknowledged, warnings) = write.await.unwrap();
         assert!(acknowledged && warnings == 1);

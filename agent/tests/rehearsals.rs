@@ -11,10 +11,10 @@ use failover::{Assignment, DrillId, Role};
 use std::path::PathBuf;
 use std::time::Duration;
 use support::pair::Pair;
-use support::{id, play, wait_for};
+use support::{connected, id, play, wait_for};
 
 const DRILL: DrillId = DrillId(9);
-const BOUND: Duration = Duration::from_secs(5);
+const BOUND: Duration = Duration::from_secs(30);
 
 /// A primary and its standby, and the way into the primary.
 struct Sites {
@@ -31,11 +31,11 @@ impl Sites {
     }
 
     async fn execute(&self, statement: &str) {
-        self.to_a.connect().await.unwrap().execute(statement, BOUND).await.unwrap();
+        connected(&self.to_a).await.unwrap().execute(statement, BOUND).await.unwrap();
     }
 
     async fn ask(&self, query: &str) -> Option<String> {
-        self.to_a.connect().await.unwrap().text(query, BOUND).await.unwrap()
+        connected(&self.to_a).await.unwrap().text(query, BOUND).await.unwrap()
     }
 
     fn orders(&self, rehearse: Option<DrillId>) {

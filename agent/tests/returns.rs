@@ -131,23 +131,13 @@ fn i21_a_blocked_promotion_is_unknown_until_it_is_done() {
         a.sql("create table t as select generate_series(1, 10) n").await;
         let bound = Duration::from_secs(5);
         let patient = b.instance.access.connect().await.unwrap();
-        for _ in 0..500 {
-            if b.sql("select to_regclass('t') is not null").await.as_deref() == Some("t") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        b.until_sql("select to_regclass('t') is not null", "t").await;
         // A client's session with a lock that replay must wait for, and no end to its patience.
         patient.execute("set max_standby_streaming_delay = -1", bound).await.unwrap_or(());
         a.sql("create role client").await;
         a.sql("grant all on t to client").await;
         a.sql("alter role client set statement_timeout = 0").await;
-        for _ in 0..500 {
-            if b.sql("select to_regrole('client') is not null").await.as_deref() == Some("t") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        b.until_sql("select to_regrole('client') is not null", "t").await;
         patient.execute("begin; set local role client; select * from t", bound).await.unwrap();
         a.sql("drop table t").await;
         a.act(Action::Fence { reason: "test".into() }).await;

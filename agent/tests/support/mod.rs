@@ -10,7 +10,7 @@ use agent::instance::{Instance, PerformError};
 use agent::layout::Layout;
 use agent::perform::perform;
 use agent::senses;
-use agent::sql::Access;
+use agent::sql::{Access, Connection, SqlError};
 use failover::cluster::Enforce;
 use failover::comply::Action;
 use failover::topology::{Instance as Declared, Timing};
@@ -29,10 +29,14 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use wire::ca::{Authority, Leaf};
+use wire::clock::now;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_baton-agent");
 /// Where the agent is for the user that the test runs itself again as.
 const COPIED: &str = "BATON_TEST_PROGRAM";
+
+/// For what a slow machine may take, and only a hang exceeds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The agent.
 pub fn program() -> PathBuf {
@@ -119,6 +123,18 @@ impl World {
             hooks: Vec::new(),
             settings: Vec::new(),
         }
+    }
+
+    /// Leases that last, for a test in which nobody renews them or one that is slower than they are.
+    pub fn lease_for(&mut self, fence_after: Duration) {
+        self.timing.fence_after = fence_after;
+        self.timing.suspect_after = fence_after + self.timing.fence_time * 2;
+    }
+
+    /// The time within which a primary is fenced is wide enough for a machine that stands still.
+    pub fn fence_at_leisure(&mut self) {
+        self.timing.fence_time = Duration::from_secs(4);
+        self.timing.suspect_after = self.timing.fence_after + self.timing.fence_time * 2;
     }
 
     pub fn issue(&self, folder: &Path, leaf: &Leaf) -> wire::tls::Files {
@@ -281,8 +297,15 @@ pub struct Site {
 }
 
 impl Site {
+    /// Does it, again and again where a slow machine has not done it yet: so does the law.
     pub async fn act(&self, action: Action) {
-        self.try_act(action.clone()).await.unwrap_or_else(|error| panic!("{action:?}: {error}"));
+        let begun = now();
+        while let Err(error) = self.try_act(action.clone()).await {
+            let is_over = matches!(error, PerformError::Stale(_) | PerformError::File(_));
+            assert!(!is_over && now().since(begun) < PATIENCE, "{action:?}: {error}");
+            println!("again: {action:?}: {error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub async fn try_act(&self, action: Action) -> Result<(), PerformError> {
@@ -316,19 +339,13 @@ impl Site {
     }
 
     pub async fn until_role(&self, name: &str) {
-        let query = format!("select 1 from pg_roles where rolname = 'baton-{name}'");
-        for _ in 0..500 {
-            if self.sql(&query).await.is_some() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("no role for {name}");
+        let query = format!("select 'there' from pg_roles where rolname = 'baton-{name}'");
+        self.until_sql(&query, "there").await;
     }
 
     pub async fn sql(&self, query: &str) -> Option<String> {
-        let connection = self.instance.access.connect().await.ok()?;
-        connection.text(query, Duration::from_secs(10)).await.ok().flatten()
+        let connection = connected(&self.instance.access).await.ok()?;
+        connection.text(query, PATIENCE).await.ok().flatten()
     }
 
     /// The agent ends, PostgreSQL goes on under its guard.
@@ -341,7 +358,7 @@ impl Site {
 
     /// A client's commit, begun.
     pub async fn begin(&self, statements: &str) -> Commit {
-        let connection = self.instance.access.connect().await.unwrap();
+        let connection = connected(&self.instance.access).await.unwrap();
         let bound = Duration::from_mins(1);
         let pid = connection.text("select pg_backend_pid()", bound).await.unwrap().unwrap();
         let statements = statements.to_owned();
@@ -378,6 +395,17 @@ impl Site {
 
     pub fn pid(&self) -> Option<u32> {
         self.instance.state().pid
+    }
+}
+
+/// A session, if the server is there: of a slow one, the answer is waited for.
+pub async fn connected(access: &Access) -> Result<Connection, SqlError> {
+    let begun = now();
+    loop {
+        match access.connect().await {
+            Err(SqlError::Timeout) if now().since(begun) < PATIENCE => {}
+            other => return other,
+        }
     }
 }
 

@@ -24,7 +24,8 @@ impl Pair {
 
     /// The same, where the primary's guard feeds a file in place of a watchdog.
     pub async fn watched() -> (Self, PathBuf) {
-        let world = World::new(&["a", "b"]);
+        let mut world = World::new(&["a", "b"]);
+        world.fence_at_leisure();
         let device = world.folder.path().join("watchdog");
         std::fs::write(&device, "").unwrap();
         (Self::start(world, Some(device.clone())).await, device)

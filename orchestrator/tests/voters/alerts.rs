@@ -261,7 +261,9 @@ async fn everybody_is_told_once_whoever_leads_and_when_it_is_over() {
     group.kill(leader);
     let next = (leader + 1) % 3;
     let operator = group.client(next, "operator", "alice");
-    group.elected(&operator).await;
+    group.elected_but(&operator, leader).await;
+    until(&operator, |told| told.alerts.get(&key).is_some_and(|it| it.acknowledged.is_some()))
+        .await;
     let said = alerts(&operator).await.alerts[&key].acknowledged.clone().expect("it is on record");
     assert_eq!(said.by, "alice");
     sleep(Duration::from_secs(5)).await;

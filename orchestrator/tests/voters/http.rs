@@ -126,7 +126,7 @@ impl Group {
             "cluster = \"test\"\nname = \"v{id}\"\nid = {id}\nsite = \"s{id}\"\n\
              listen = \"{}\"\ndata = \"data\"\n\
              [tls]\nca = \"ca.crt\"\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n\
-             [raft]\nelection_timeout = \"1s\"\n[monitoring]\nlisten = \"{}\"\n\
+             [raft]\nelection_timeout = \"2s\"\n[monitoring]\nlisten = \"{}\"\n\
              [page]\nlisten = \"{}\"\n{voters}{}",
             self.addresses[n], self.monitoring[n], self.page[n], self.more
         );
@@ -194,9 +194,17 @@ impl Group {
     }
 
     pub(crate) async fn elected(&self, operator: &Client) -> usize {
-        let status = self.until(operator, |status| status.leader.is_some()).await;
-        let leader = status.leader.expect("it was just seen").voter;
-        usize::try_from(leader.0 - 1).expect("small")
+        self.elected_but(operator, usize::MAX).await
+    }
+
+    /// A follower names the leader that it knew until it misses it.
+    pub(crate) async fn elected_but(&self, operator: &Client, old: usize) -> usize {
+        let place = |status: &Status| {
+            let leader = status.leader.as_ref()?.voter;
+            Some(usize::try_from(leader.0 - 1).expect("small")).filter(|leader| *leader != old)
+        };
+        let status = self.until(operator, |status| place(status).is_some()).await;
+        place(&status).expect("it was just seen")
     }
 }
 
@@ -212,6 +220,30 @@ pub(crate) async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Res
     client.get(path, SOON).await
 }
 
+/// What is answered as soon as there is a leader to answer: one that the others did not hear for a
+/// moment is replaced, and nothing was done then.
+pub(crate) async fn led<T>(asking: impl AsyncFn() -> Result<T, HttpError>) -> Result<T, HttpError> {
+    let begun = wire::clock::now();
+    loop {
+        match asking().await {
+            Err(HttpError::Status { code: 503, .. }) if wire::clock::now().since(begun) < SOON => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// What is granted at once.
+pub(crate) async fn granted(operator: &Client, request: &Request) -> Accepted {
+    led(|| operator.post("/v1/requests", request, SOON)).await.expect("it is granted")
+}
+
+/// A report, and what its agent is told.
+pub(crate) async fn reported(agent: &Client, report: &Report) -> Result<Answer, HttpError> {
+    led(|| agent.post("/v1/report", report, SOON)).await
+}
+
 pub(crate) async fn declare(group: &Group, operator: &Client) {
     declare_as(group, operator, topology()).await;
 }
@@ -219,9 +251,7 @@ pub(crate) async fn declare(group: &Group, operator: &Client) {
 pub(crate) async fn declare_as(group: &Group, operator: &Client, topology: Topology) {
     group.until(operator, |status| status.voters.iter().all(|voter| voter.recorded)).await;
     let request = Request::Apply { expected: 0, topology: Box::new(topology), reason: "x".into() };
-    let accepted: Accepted =
-        operator.post("/v1/requests", &request, SOON).await.expect("it is granted");
-    assert!(accepted.revision > Revision(0));
+    assert!(granted(operator, &request).await.revision > Revision(0));
 }
 
 /// Both instances report, each what `says` makes of what it was last told, until the changes of
@@ -242,7 +272,8 @@ pub(crate) async fn report_until(
                 let answer = agent.post::<_, Answer>("/v1/report", &report, SOON).await;
                 *told = answer.ok().filter(|answer| answer.echo.is_some()).or(told.take());
             }
-            let all: Transitions = get(operator, "/v1/transitions").await.expect("it answers");
+            let all = led(|| get::<Transitions>(operator, "/v1/transitions")).await;
+            let all = all.expect("it answers");
             if done(&all.transitions) {
                 return;
             }
@@ -326,12 +357,10 @@ async fn a_report_reaches_the_leader_through_any_voter() {
     let leader = group.elected(&operator).await;
     let follower = (leader + 1) % 3;
     let agent = group.client(follower, "agent", "s1-1");
-    let undeclared = agent.post::<_, Answer>("/v1/report", &absent(1, 1), SOON).await;
-    assert_eq!(code(undeclared), 404);
+    assert_eq!(code(reported(&agent, &absent(1, 1)).await), 404);
     declare(&group, &operator).await;
 
-    let answer: Answer =
-        agent.post("/v1/report", &absent(1, 2), SOON).await.expect("it is passed on");
+    let answer = reported(&agent, &absent(1, 2)).await.expect("it is passed on");
     assert_eq!(answer.assignment.instance, instance(1));
     assert_eq!(answer.lease, None);
     let path = "/v1/assignment/s1-1?after=0";

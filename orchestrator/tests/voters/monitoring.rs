@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use failover::Request;
 use failover::report::Report;
-use failover::{Answer, Request};
 use orchestrator::answers::Accepted;
 use orchestrator::monitoring::METRICS;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use wire::http::HttpError;
 use wire::monitoring::COMMON;
 
-use crate::http::{Group, SOON, declare};
+use crate::http::{Group, SOON, declare, granted, reported};
 use crate::world::absent;
 
 /// Status and body of a plain GET; `None`: nobody listens.
@@ -86,7 +86,7 @@ async fn every_metric_of_the_table_is_told_and_no_other() {
     let leader = group.elected(&operator).await;
     declare(&group, &operator).await;
     let hold = Request::Hold { service: "clinic".parse().expect("a name"), reason: "x".into() };
-    let _held: Accepted = operator.post("/v1/requests", &hold, SOON).await.expect("granted");
+    granted(&operator, &hold).await;
     let moved =
         Request::Failover { service: "clinic".parse().expect("a name"), reason: "x".into() };
     let refused = operator.post::<_, Accepted>("/v1/requests", &moved, SOON).await;
@@ -99,8 +99,7 @@ async fn every_metric_of_the_table_is_told_and_no_other() {
     let mut echo = None;
     for sequence in 1..=2 {
         let report = Report { echo, ..absent(1, sequence) };
-        let answer: Answer = agent.post("/v1/report", &report, SOON).await.expect("answered");
-        echo = answer.echo;
+        echo = reported(&agent, &report).await.expect("answered").echo;
     }
 
     let told = until(&group, leader, |samples| {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use failover::Request;
 use failover::report::{Note, Report, Severity};
-use failover::{Answer, Request};
 use orchestrator::answers::{Accepted, AuditPage};
 use orchestrator::audit;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use wire::http::Client;
 
-use crate::http::{Group, SOON, begun, code, declare, get};
+use crate::http::{Group, SOON, begun, code, declare, get, reported};
 use crate::world::absent;
 
 /// Kind, who, and what of every record.
@@ -115,7 +115,7 @@ async fn i34_what_became_of_a_hook_is_on_record() {
     for (sequence, outcome) in (1..).zip([outcomes[0], outcomes[0], outcomes[1], outcomes[1]]) {
         let notes = vec![note("hook-address", outcome), note("clone", "40 %")];
         let report = Report { notes, ..absent(1, sequence) };
-        let _answer: Answer = agent.post("/v1/report", &report, SOON).await.expect("answered");
+        reported(&agent, &report).await.expect("answered");
     }
     for outcome in outcomes {
         let text = format!("address beside s1-1: {outcome}");

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use failover::Answer;
 use failover::readiness::{CHECKS, Level, Outcome};
 use failover::survey::Survey;
 use orchestrator::answers::Readiness;
 use tokio::time::sleep;
 
-use crate::http::{Group, code, declare, get};
+use crate::http::{Group, code, declare, get, led, reported};
 use crate::on_record::Baton;
 use crate::world::{absent, instance};
 
@@ -54,12 +53,9 @@ async fn certificates_and_clocks_are_known_to_the_leader() {
             ..Survey::default()
         };
         report.survey = Some(Box::new(survey));
-        let answered: Answer = agent
-            .post("/v1/report", &report, Duration::from_secs(5))
-            .await
-            .expect("it is passed on");
-        echo = answered.echo;
-        let all: Readiness = get(&operator, "/v1/readiness").await.expect("there is a leader");
+        echo = reported(&agent, &report).await.expect("it is passed on").echo;
+        let all = led(|| get::<Readiness>(&operator, "/v1/readiness")).await;
+        let all = all.expect("there is a leader");
         let found = |check: &str| {
             let looked = all.services[0].checks.iter().find(|looked| looked.check == check);
             looked.expect("it is in the table").findings.clone()

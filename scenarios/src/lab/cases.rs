@@ -158,11 +158,7 @@ fn fault(cluster: &Cluster, case: Case, site: &str, status: &Status) -> Result<M
             Ok(began)
         }
         Case::PostmasterKilled => cluster.kill_postmaster(site),
-        Case::Switchover => {
-            let began = wire::clock::now();
-            cluster.switch_over(&other(status, site)?)?;
-            Ok(began)
-        }
+        Case::Switchover => Ok(cluster.switch_over(&other(status, site)?)?.1),
         Case::AgentKilled => cluster.signal(site, Kind::Agent, Signal::SIGKILL),
     }
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use failover::Moment;
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 
@@ -265,11 +266,29 @@ impl Cluster {
         Ok(all.iter().map(|record| record.id.0).max().unwrap_or(0) + 1)
     }
 
-    /// Asks for a planned change of primary, and does not wait for it. Returns its number.
+    /// Asks for a planned change of primary, as soon as that is granted, and does not wait for it.
+    /// Returns its number, and when it was asked for.
     ///
     /// # Errors
-    /// Why it was refused.
-    pub fn switch_over(&self, to: &str) -> Result<u64> {
+    /// Why it was refused to the last.
+    pub fn switch_over(&self, to: &str) -> Result<(u64, Moment)> {
+        let mut said = None;
+        let granted = self.stop.until("a switchover", GENEROUS, Duration::from_millis(300), || {
+            // Whoever is not caught up at this instant is refused.
+            let asked = wire::clock::now();
+            match self.ask_to_switch_over(to) {
+                Ok(id) => Ok(Some((id, asked))),
+                Err(error) => {
+                    self.stop.check()?;
+                    said = Some(error);
+                    Ok(None)
+                }
+            }
+        });
+        granted.map_err(|error| said.map_or(error, |said| said))
+    }
+
+    fn ask_to_switch_over(&self, to: &str) -> Result<u64> {
         let reason = ["--reason", "the lab measures it", "--no-wait"];
         let words: Vec<&str> =
             ["switchover", SERVICE, "--to", to].into_iter().chain(reason).collect();

@@ -81,7 +81,7 @@ pub fn demo(options: &Options, folder: &Path, stop: &Stop, screen: Screen) -> Re
     let (mut third, planned) = hand_back(&cluster, &lost_site, stop, screen)?;
 
     screen.heading("Asking every name server, and counting rows");
-    let agree = dns_agrees(&cluster, screen)?;
+    let agree = dns_agrees(&cluster, screen, stop)?;
     // Every journal is held against the last primary: what was acknowledged must have come
     // through both changes.
     let counts = [&mut first, &mut second, &mut third].map(|probe| probe.reconcile(&cluster));
@@ -174,8 +174,7 @@ fn hand_back(cluster: &Cluster, site: &str, stop: &Stop, screen: Screen) -> Resu
     probe.wait_acked(stop, 100)?;
     let to = format!("{site}-1");
     let before = probe.journal.server().map(str::to_owned);
-    let began = clock::now();
-    let transition = cluster.switch_over(&to)?;
+    let (transition, began) = cluster.switch_over(&to)?;
     let mut line = Timeline::new(screen, began);
     line.add(began, Tone::Plain, "asked", &format!("baton switchover {SERVICE} --to {to}"));
     let watch = Watch { cluster, stop, transition, began, dead: None, before };
@@ -194,8 +193,15 @@ fn settle(seen: Seen, probe: &mut Probe, stop: &Stop, screen: Screen) -> Result<
     Ok(Seen { gap, ..seen })
 }
 
-fn dns_agrees(cluster: &Cluster, screen: Screen) -> Result<bool> {
-    let output = cluster.output(&["dns", "check"], Duration::from_secs(20))?;
+/// Whether every name server comes to serve the zone of now: a standby that returns changes it.
+fn dns_agrees(cluster: &Cluster, screen: Screen, stop: &Stop) -> Result<bool> {
+    let mut last = None;
+    let asked = stop.until("name servers that agree", GENEROUS, Duration::from_secs(1), || {
+        let output = last.insert(cluster.output(&["dns", "check"], Duration::from_secs(20))?);
+        Ok(output.status.success().then_some(()))
+    });
+    stop.check()?;
+    let output = last.with_context(|| format!("nobody was asked: {asked:?}"))?;
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         screen.line(&format!("  {line}"));
     }

@@ -164,7 +164,7 @@ impl Looking<'_> {
     fn switchover(&mut self, cluster: &Cluster) -> Result<()> {
         self.browser.evaluate(NOTE)?;
         let to = SITES[1].instance();
-        let id = cluster.switch_over(&to)?;
+        let (id, _) = cluster.switch_over(&to)?;
         self.browser.until(self.stop, "window.midway", SOON)?;
         self.picture("transition")?;
         let over = "document.querySelectorAll('#open article').length === 0";

@@ -139,6 +139,14 @@ impl Real {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// The checkpointer says whether commits wait, and reads the settings before it writes a
+    /// checkpoint that is asked for.
+    fn settle(&self) {
+        if self.checkpointer.is_none() {
+            self.sql(Side::A, "checkpoint");
+        }
+    }
+
     fn begin(&mut self, number: u64, level: &str) {
         let socket = self.place(Side::A).display().to_string();
         let insert = format!("insert into t values ({number})");
@@ -206,7 +214,7 @@ impl Servers for Real {
             }
             let waits = self.sql(Side::A, &waits(number)) == "1";
             moments = if waits { moments + 1 } else { 0 };
-            if moments > 16 {
+            if moments > 40 {
                 return Told::Waits;
             }
             rest(STEP);
@@ -285,6 +293,7 @@ impl Servers for Real {
         self.configure(Side::A, names, false);
         let shown = || self.sql(Side::A, "show synchronous_standby_names") == names;
         assert!(until(Duration::from_secs(20), shown));
+        self.settle();
         rest(Duration::from_millis(500));
     }
 
@@ -298,6 +307,7 @@ impl Servers for Real {
     fn resume_checkpointer(&mut self) {
         if let Some(pid) = self.checkpointer.take() {
             Self::signal(pid, "CONT");
+            self.settle();
             rest(Duration::from_secs(1));
         }
     }
@@ -363,7 +373,12 @@ impl Servers for Real {
                      then (select received_tli from pg_stat_wal_receiver) \
                      else ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))\
                           ::bit(32)::int end";
-        self.sql(side, query).parse().unwrap_or(0)
+        let of = |side: Side| self.sql(side, query).parse().unwrap_or(0);
+        // A standby streams what was left of the one before first.
+        let other = if side == Side::A { Side::B } else { Side::A };
+        let wanted = of(other);
+        until(Duration::from_secs(20), || wanted == 0 || of(side) >= wanted);
+        of(side)
     }
 
     fn follow(&mut self, side: Side, other: bool) {
