@@ -81,7 +81,7 @@ fn i08_a_marker_waits_for_its_standby() {
         let b = world.second("b", &a).await;
         world.lead(&a, 1, &["b"], 2);
         a.act(Action::Enforce { generation: Generation(2) }).await;
-        a.until("proven", |local| local.proven == Some(Epoch(1))).await;
+        a.until_proven(Epoch(1)).await;
         a.until("enforced", |local| local.enforced == Some(Generation(2))).await;
         assert!(b.instance.report().receiver.is_some());
         // The proof may be through before the next probe has listed who streams.
@@ -254,7 +254,6 @@ fn a_clean_stop_tells_its_end() {
         a.until_streaming().await;
         println!("follows again: {:?}", now().since(begun));
         assert!(!a.instance.layout.run.join("lost-tail/1").exists());
-        b.act(Action::Prove { epoch: Epoch(2) }).await;
-        b.until("proven", |local| local.proven == Some(Epoch(2))).await;
+        b.until_proven(Epoch(2)).await;
     });
 }

@@ -61,8 +61,7 @@ fn i14_the_lost_tail_is_kept_and_the_rewound_follows() {
         println!("{note}");
         assert!(note.contains("postgres.public.t +0 ~3 -2"), "{note}");
         assert!(note.contains("/5/") && note.contains(" +1 ~0 -0"), "{note}");
-        b.act(Action::Prove { epoch: Epoch(2) }).await;
-        b.until("proven", |local| local.proven == Some(Epoch(2))).await;
+        b.until_proven(Epoch(2)).await;
         b.act(Action::Enforce { generation: Generation(2) }).await;
         b.until("enforced", |local| local.enforced == Some(Generation(2))).await;
         assert_eq!(a.sql("select to_regclass('lost') is null").await.as_deref(), Some("t"));
@@ -118,8 +117,7 @@ fn i15_a_failed_rewind_is_quarantined_and_copied_anew() {
         assert_eq!(a.instance.local().divergence, Divergence::None);
         a.act(Action::StartStandby { upstream: Some(id("b")) }).await;
         a.until_streaming().await;
-        b.act(Action::Prove { epoch: Epoch(2) }).await;
-        b.until("proven", |local| local.proven == Some(Epoch(2))).await;
+        b.until_proven(Epoch(2)).await;
     });
 }
 

@@ -37,8 +37,7 @@ fn initialise_clone_seal_promote_follow() {
         let begun = now();
         c.act(Action::Follow { upstream: id("b") }).await;
         println!("follow: {:?}", now().since(begun));
-        b.act(Action::Prove { epoch: Epoch(2) }).await;
-        b.until("proven", |local| local.proven == Some(Epoch(2))).await;
+        b.until_proven(Epoch(2)).await;
         println!("follow to proven: {:?}", now().since(begun));
         b.act(Action::Enforce { generation: Generation(2) }).await;
         b.until("enforced", |local| local.enforced == Some(Generation(2))).await;

@@ -25,7 +25,7 @@ fn i05_two_primaries_from_one_place_never_share_a_timeline() {
         let b = world.second("b", &a).await;
         let c = world.second("c", &a).await;
         let d = world.second("d", &a).await;
-        a.until("proven", |local| local.proven == Some(Epoch(1))).await;
+        a.until_proven(Epoch(1)).await;
         a.act(Action::Fence { reason: "test".into() }).await;
         for site in [&b, &c, &d] {
             site.act(Action::Seal { epoch: Epoch(1) }).await;
@@ -37,8 +37,7 @@ fn i05_two_primaries_from_one_place_never_share_a_timeline() {
         world.follow(&d, 2, "b");
         d.act(Action::Follow { upstream: id("b") }).await;
         d.until_streaming().await;
-        b.act(Action::Prove { epoch: Epoch(2) }).await;
-        b.until("proven", |local| local.proven == Some(Epoch(2))).await;
+        b.until_proven(Epoch(2)).await;
         b.act(Action::Enforce { generation: Generation(2) }).await;
         assert_eq!(timeline(&b).await, "2");
         b.act(Action::Fence { reason: "test".into() }).await;

@@ -23,8 +23,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -95,9 +95,24 @@ pub fn id(name: &str) -> InstanceId {
     name.parse().unwrap()
 }
 
+/// One that nobody else is given for as long as this process runs: the one before it is listened
+/// at. Below what connections and listeners at port 0 are given.
 pub fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
+    static HELD: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
+    const FIRST: u16 = 31_300;
+    const PAIRS: u16 = 700;
+    let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
+    let begin = u16::try_from(std::process::id() % u32::from(PAIRS)).unwrap();
+    for turn in 0..PAIRS {
+        let held = FIRST + (begin + turn) % PAIRS * 2;
+        if let Some(listener) = bind(held)
+            && bind(held + 1).is_some()
+        {
+            HELD.lock().unwrap().push(listener);
+            return (Ipv4Addr::LOCALHOST, held + 1).into();
+        }
+    }
+    panic!("every port from {FIRST} on is taken");
 }
 
 impl World {
@@ -125,7 +140,7 @@ impl World {
         }
     }
 
-    /// Leases that last, for a test in which nobody renews them or one that is slower than they are.
+    /// Leases that last, for a test in which nobody renews them.
     pub fn lease_for(&mut self, fence_after: Duration) {
         self.timing.fence_after = fence_after;
         self.timing.suspect_after = fence_after + self.timing.fence_time * 2;
@@ -284,7 +299,7 @@ impl World {
     pub async fn pair(&self) -> (Site, Site) {
         let a = self.first("a", &["b"]).await;
         let b = self.second("b", &a).await;
-        a.until("proven", |local| local.proven == Some(Epoch(1))).await;
+        a.until_proven(Epoch(1)).await;
         a.until("enforced", |local| local.enforced == Some(Generation(1))).await;
         (a, b)
     }
@@ -327,6 +342,16 @@ impl Site {
 
     pub async fn until(&self, what: &str, check: impl Fn(&failover::comply::Local) -> bool) {
         wait_for(what, || check(&self.instance.local())).await;
+    }
+
+    /// Its marker is committed: begun again, as the law does, where that failed.
+    pub async fn until_proven(&self, epoch: Epoch) {
+        let begun = now();
+        while self.instance.local().proven != Some(epoch) {
+            assert!(now().since(begun) < PATIENCE, "{epoch} is not proven");
+            self.act(Action::Prove { epoch }).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub async fn until_streaming(&self) {
