@@ -285,7 +285,8 @@ impl Cluster {
                 }
             }
         });
-        granted.map_err(|error| said.map_or(error, |said| said))
+        self.stop.check()?;
+        granted.map_err(|error| said.unwrap_or(error))
     }
 
     fn ask_to_switch_over(&self, to: &str) -> Result<u64> {
